@@ -1,0 +1,184 @@
+"""Delta tables in a folder (or at ``abfss://`` / ``s3://``), without a JVM: the only importer of `deltalake`.
+
+Reads go through ``deltalake.QueryBuilder``: ``to_pyarrow_dataset`` refuses tables with deletion vectors, and reading the
+files behind a table brings deleted rows back.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from pytest_mlgates.errors import LakehouseError, WriteConflict, nearest
+
+_NAME = re.compile(r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$")
+_COMMIT_RETRIES = 50  # 8 processes x 100 appends lose none with it; deltalake's default of 15 loses 21 of 800
+_CREATE_TRIES = 10
+
+
+class Lakehouse:
+    """Tables below one root; table ``lh_gold.NAME`` lies at ``ROOT/lh_gold/NAME``."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = str(root).rstrip("/")
+        self._local = "://" not in self.root
+
+    def uri(self, table: str) -> str:
+        """Where the table lies."""
+        if not _NAME.match(table):
+            raise LakehouseError(f"{table!r} is not a table name; write schema.table in letters, digits and _, e.g. lh_gold.holdout")
+        return "/".join([self.root, *table.split(".")])
+
+    def exists(self, table: str) -> bool:
+        """Whether the table is there."""
+        return bool(DeltaTable.is_deltatable(self.uri(table)))
+
+    def version(self, table: str) -> int:
+        """The table's newest version."""
+        return int(self._open(table).version())
+
+    def tables(self) -> list[str]:
+        """Names of all tables below a local root."""
+        if not self._local or not Path(self.root).is_dir():
+            return []
+        root = Path(self.root)
+        return sorted(".".join(log.parent.relative_to(root).parts) for log in root.glob("*/*/_delta_log"))
+
+    def create(self, table: str, schema: pa.Schema, *, append_only: bool = False) -> None:
+        """Create an empty table; silent where it exists; safe from several processes at once."""
+        uri = self.uri(table)
+        if self._local:
+            Path(uri).parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(_CREATE_TRIES):
+            if DeltaTable.is_deltatable(uri):
+                return
+            try:
+                DeltaTable.create(
+                    uri, schema=schema, mode="ignore", configuration={"delta.appendOnly": "true"} if append_only else None
+                )
+            except (DeltaError, OSError):  # another process created it between our look and our write
+                if attempt == _CREATE_TRIES - 1:
+                    raise
+                time.sleep(random.uniform(0.01, 0.1))
+
+    def read(
+        self, table: str, *, columns: Sequence[str] | None = None, where: str | None = None, version: int | None = None
+    ) -> pa.Table:
+        """Read rows; ``where`` is a SQL predicate over the table's columns."""
+        return _plain_strings(pa.table(self._query(table, columns, where, version).read_all()))
+
+    def batches(
+        self, table: str, *, columns: Sequence[str] | None = None, where: str | None = None, version: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Like `read`, as a stream of record batches."""
+        for batch in pa.RecordBatchReader.from_stream(self._query(table, columns, where, version)):
+            yield from _plain_strings(pa.Table.from_batches([batch])).to_batches()
+
+    def append(self, table: str, rows: pa.Table, *, transaction: tuple[str, int] | None = None) -> int:
+        """Append rows, fitted to the table's own columns; return the table's new version.
+
+        With ``transaction`` the append is a compare-and-swap: WriteConflict when another writer reached that number first.
+        """
+        handle = self._open(table)
+        data = self._fit(table, rows, pa.schema(handle.schema().to_arrow()))
+        if transaction is None:
+            properties = CommitProperties(max_commit_retries=_COMMIT_RETRIES)
+        else:
+            name, seq = transaction
+            last = handle.transaction_version(name)
+            if last is not None and last >= seq:
+                raise WriteConflict(f"{table}: {name} is already at {last}, wanted {seq}; read again and retry")
+            properties = CommitProperties(app_transactions=[Transaction(name, seq)], max_commit_retries=0)
+        try:
+            write_deltalake(handle, data, mode="append", commit_properties=properties)
+        except CommitFailedError as error:
+            raise WriteConflict(f"{table}: another writer committed first ({error}); read again and retry") from error
+        except (DeltaError, OSError) as error:
+            raise LakehouseError(f"cannot append {rows.num_rows} rows to {table} at {self.uri(table)}: {_one_line(error)}") from error
+        return int(handle.version())
+
+    def transaction(self, table: str, name: str) -> int | None:
+        """The last committed number of an application transaction."""
+        found = self._open(table).transaction_version(name)
+        return None if found is None else int(found)
+
+    def overwrite(self, table: str, rows: pa.Table) -> int:
+        """Replace the table's rows (creating it where absent) and return its new version."""
+        uri = self.uri(table)
+        if self._local:
+            Path(uri).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_deltalake(uri, _plain_strings(rows), mode="overwrite", schema_mode="overwrite")
+        except (DeltaError, OSError) as error:
+            raise LakehouseError(f"cannot write {table} at {uri}: {_one_line(error)}") from error
+        return self.version(table)
+
+    def _open(self, table: str, version: int | None = None) -> DeltaTable:
+        try:
+            return DeltaTable(self.uri(table), version=version)
+        except TableNotFoundError as error:
+            message = f"table {table} is not in the lakehouse at {self.root}; {nearest(table, self.tables())}"
+            raise LakehouseError(message) from error
+        except (DeltaError, OSError) as error:
+            raise LakehouseError(f"cannot open {table} at {self.uri(table)}: {_one_line(error)}") from error
+
+    def _query(self, table: str, columns: Sequence[str] | None, where: str | None, version: int | None) -> Any:
+        handle = self._open(table, version)
+        if columns is not None:
+            known = [f.name for f in handle.schema().fields]
+            for column in columns:
+                if column not in known:
+                    raise LakehouseError(f"{table} has no column {column!r}; {nearest(column, known)}")
+        chosen = "*" if columns is None else ", ".join(f'"{c}"' for c in columns)
+        sql = f'SELECT {chosen} FROM "t"' + (f" WHERE {where}" if where else "")  # noqa: S608 the predicate is ours
+        try:
+            return QueryBuilder().register("t", handle).execute(sql)
+        except (DeltaError, OSError, ValueError) as error:
+            raise LakehouseError(f"cannot read {table}: {_one_line(error)}") from error
+
+    @staticmethod
+    def _fit(table: str, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+        for name in rows.column_names:
+            if name not in schema.names:
+                raise LakehouseError(f"{table} has no column {name!r}; {nearest(name, schema.names)}")
+        columns = []
+        for field in schema:
+            kind = _plain_type(field.type)
+            if field.name not in rows.column_names:
+                columns.append(pa.nulls(rows.num_rows, kind))
+                continue
+            try:
+                columns.append(rows.column(field.name).cast(kind))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                given = rows.schema.field(field.name).type
+                raise LakehouseError(f"{table}.{field.name} is {kind}, got {given}: {_one_line(error)}") from error
+        return pa.table(columns, schema=pa.schema([pa.field(f.name, _plain_type(f.type), f.nullable) for f in schema]))
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind) or pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind) or pa.types.is_large_binary(kind):
+        return pa.binary()
+    return kind
+
+
+def _plain_strings(table: pa.Table) -> pa.Table:
+    """Turn string views into plain strings: not every consumer of Arrow can read a view."""
+    for index, field in enumerate(table.schema):
+        kind = _plain_type(field.type)
+        if kind != field.type:
+            table = table.set_column(index, pa.field(field.name, kind, field.nullable), table.column(index).cast(kind))
+    return table
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,80 @@
+"""Names and columns of every table that this package writes."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+FACT = "lh_gold.fact_daily_slot_revenue"
+SILVER = "lh_silver.daily_slot_aggregates"
+HOLDOUT = "lh_gold.slot_revenue_holdout"
+AUDIT = "lh_gold.ml_promotion_audit"
+CHALLENGER = "lh_gold.ml_champion_challenger"
+FORECASTS = "lh_gold.slot_revenue_forecasts"
+DRIFT_METRICS = "lh_gold.ml_drift_metrics"
+RETRAIN_TRIGGERS = "lh_gold.ml_retrain_triggers"
+PREDICTION_LOG = "lh_gold.ml_prediction_log"
+ALERTS = "lh_gold.ml_alerts"
+COST = "lh_gold.ml_cost"
+
+_time = pa.timestamp("us", tz="UTC")
+_text = pa.string()
+_int = pa.int64()
+_float = pa.float64()
+
+SCHEMAS: dict[str, pa.Schema] = {
+    # the tutorial's columns, then ours; `state` is intent | committed | aborted | refused | observed
+    AUDIT: pa.schema(
+        [
+            ("event_id", _text), ("event_time", _time), ("model_name", _text), ("version", _text), ("from_stage", _text),
+            ("to_stage", _text), ("actor", _text), ("git_sha", _text), ("rationale", _text), ("state", _text),
+            ("evidence_id", _text), ("seq", _int), ("prev_hash", _text), ("hash", _text),
+        ]
+    ),
+    CHALLENGER: pa.schema(
+        [
+            ("eval_date", pa.date32()), ("model_name", _text), ("stage", _text), ("rmse", _float), ("mape", _float),
+            ("r2", _float), ("run_id", _text), ("version", _text), ("n", _int), ("pair", _text), ("evaluated_at", _time),
+        ]
+    ),
+    DRIFT_METRICS: pa.schema(
+        [
+            ("run_id", _text), ("run_timestamp", _time), ("model_name", _text), ("model_version", _text), ("feature_name", _text),
+            ("metric_type", _text), ("value", _float), ("threshold", _float), ("status", _text), ("severity", _text),
+            ("reference_days", _int), ("current_days", _int),
+        ]
+    ),
+    RETRAIN_TRIGGERS: pa.schema(
+        [
+            ("trigger_id", _text), ("triggered_at", _time), ("model_name", _text), ("model_version", _text), ("severity", _text),
+            ("reasons", _text), ("drift_run_id", _text), ("status", _text),
+        ]
+    ),
+    FORECASTS: pa.schema(
+        [
+            ("property_id", _int), ("play_date", pa.date32()), ("predicted_revenue", _float), ("model_name", _text),
+            ("model_version", _text), ("run_id", _text), ("scored_at", _time),
+        ]
+    ),
+    PREDICTION_LOG: pa.schema(
+        [
+            ("request_id", _text), ("logged_at", _time), ("model_name", _text), ("model_version", _text), ("inputs", _text),
+            ("prediction", _float), ("latency_ms", _float),
+        ]
+    ),
+    # `event` is fired | escalated | resolved | delivered | failed | suppressed | test
+    ALERTS: pa.schema(
+        [
+            ("alert_id", _text), ("event_time", _time), ("event", _text), ("rule", _text), ("model_name", _text),
+            ("severity", _text), ("value", _float), ("threshold", _float), ("channel", _text), ("message", _text),
+            ("drift_run_id", _text),
+        ]
+    ),
+    COST: pa.schema(
+        [
+            ("run_id", _text), ("recorded_at", _time), ("surface", _text), ("model", _text), ("cost_center", _text),
+            ("intent", _text), ("seconds", _float), ("bytes", _int), ("calls", _int),
+        ]
+    ),
+}  # fmt: skip
+
+APPEND_ONLY = frozenset({AUDIT, DRIFT_METRICS, RETRAIN_TRIGGERS, ALERTS})
