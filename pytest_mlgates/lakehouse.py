@@ -34,7 +34,9 @@ class Lakehouse:
     def uri(self, table: str) -> str:
         """Where the table lies."""
         if not _NAME.match(table):
-            raise LakehouseError(f"{table!r} is not a table name; write schema.table in letters, digits and _, e.g. lh_gold.holdout")
+            raise LakehouseError(
+                f"{table!r} is not a table name; write schema.table in letters, digits and _, e.g. lh_gold.holdout"
+            )
         return "/".join([self.root, *table.split(".")])
 
     def exists(self, table: str) -> bool:
@@ -102,7 +104,9 @@ class Lakehouse:
         except CommitFailedError as error:
             raise WriteConflict(f"{table}: another writer committed first ({error}); read again and retry") from error
         except (DeltaError, OSError) as error:
-            raise LakehouseError(f"cannot append {rows.num_rows} rows to {table} at {self.uri(table)}: {_one_line(error)}") from error
+            raise LakehouseError(
+                f"cannot append {rows.num_rows} rows to {table} at {self.uri(table)}: {_one_line(error)}"
+            ) from error
         return int(handle.version())
 
     def transaction(self, table: str, name: str) -> int | None:

@@ -1,0 +1,374 @@
+"""Settings: one file, validated whole before anything is loaded, every mistake reported at once.
+
+``mlgates.toml`` (or ``[tool.mlgates]`` in ``pyproject.toml``) is looked for in the current directory, then in its
+parents. Relative paths in it are relative to the file. Code below this module receives values; it never reads a file
+or the environment for a threshold.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from pytest_mlgates.errors import ConfigError, nearest
+
+SETTINGS_NAME = "mlgates.toml"
+GATES = ("performance", "holdout", "fairness", "latency", "calibration")
+CHECKS = ("schema", "determinism", "robustness", "bounds", "slices")
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    """A table of the settings file: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PerformanceGate(_Section):
+    """Gate 1: the candidate against the baseline on the same rows."""
+
+    metric: str = ""
+    """Name of the metric; empty: ``r2`` for a regression, ``auc`` for binary, ``accuracy`` for multiclass."""
+    min_ratio: Positive = 0.95
+    """Least share of the baseline's metric that the candidate must reach (the tutorial's 0.95)."""
+    floor: float | None = None
+    """Absolute limit on the metric, on top of the ratio (the guide's 0.75 for AUC); none by default."""
+    margin: Positive | None = None
+    """Absolute margin used instead of the ratio when the baseline is at or below chance."""
+
+
+class HoldoutGate(_Section):
+    """Gate 2: stability on the permanent holdout, and leakage."""
+
+    max_gap: Share = 0.05
+    """Largest gap between predictions and expected predictions, in standard deviations of the expected ones."""
+    max_shared_rows: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Largest share of holdout rows that may also stand in the training data."""
+    max_train_gap: Share | None = None
+    """Largest drop of the metric from training to holdout, as a share of the training metric; none: reported, not judged."""
+
+
+class FairnessGate(_Section):
+    """Gate 3: group parity, for regulated models."""
+
+    min_parity_ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Least demographic-parity ratio (the four-fifths rule)."""
+    max_tpr_gap: Share | None = None
+    """Largest equal-opportunity difference; none: reported, not judged."""
+    cutoff: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability at and above which the answer counts as positive."""
+
+
+class LatencyGate(_Section):
+    """Gate 4: single-row latency of the locally loaded model."""
+
+    p99_max_ms: Positive = 200.0
+    """Objective for the 99th percentile, in milliseconds."""
+    calls: Count = 1000
+    """Calls before the first look; more are made until the verdict is settled."""
+    max_calls: Count = 16000
+    """Calls after which the verdict stays INCONCLUSIVE."""
+    budget_s: Positive = 120.0
+    """Seconds after which no further calls are made."""
+
+
+class CalibrationGate(_Section):
+    """Gate 5: expected calibration error."""
+
+    max_ece: Share = 0.10
+    """Largest expected calibration error (for a regression: relative to the mean absolute target)."""
+    bins: Annotated[int, Field(ge=2, le=1000)] = 10
+    """Number of bins (quantile bins for a regression)."""
+
+
+class Gates(_Section):
+    """Thresholds of the five gates."""
+
+    performance: PerformanceGate = PerformanceGate()
+    holdout: HoldoutGate = HoldoutGate()
+    fairness: FairnessGate = FairnessGate()
+    latency: LatencyGate = LatencyGate()
+    calibration: CalibrationGate = CalibrationGate()
+
+
+class Checks(_Section):
+    """Further checks of the shipped suite; each may be switched off."""
+
+    schema_: bool = Field(default=True, alias="schema")
+    determinism: bool = True
+    robustness: bool = True
+    bounds: bool = True
+    slices: bool = True
+    min_prediction: float | None = None
+    """Least value that an answer may have; none: only finiteness is judged."""
+    max_prediction: float | None = None
+    """Largest value that an answer may have."""
+    max_slice_ratio: Annotated[float, Field(gt=1)] = 2.0
+    """Largest error of a slice, as a multiple of the error over all rows."""
+
+
+class Drift(_Section):
+    """Where the rows for a drift run come from, and when they alarm."""
+
+    table: str = ""
+    """Table of the model's input rows over time; empty: no drift run for this model."""
+    time_column: str = ""
+    """DATE or TIMESTAMP column that the windows are cut by."""
+    reference_days: Count = 90
+    current_days: Count = 7
+    alpha: Share = 0.01
+    """Level of the Benjamini-Hochberg correction over all features."""
+    min_psi: Positive = 0.10
+    """Least PSI of a feature that alarms before a retrain is triggered."""
+    min_rows: Count = 100
+    """Rows of the current window under which there is no verdict."""
+
+
+class Retrain(_Section):
+    """What a drift alert starts."""
+
+    command: tuple[str, ...] = ()
+    """Command of the user's own project, run in the folder of the settings file."""
+    mode: Literal["auto", "manual"] = "auto"
+    """``manual`` waits for ``mlgates retrain approve ID``."""
+    timeout_s: Positive = 1800.0
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _list_of_words(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class ModelSettings(_Section):
+    """Settings of one model, or of all models that a glob matches."""
+
+    task: Literal["regression", "binary", "multiclass"]
+    target: str = Field(min_length=1)
+    holdout: str = Field(min_length=1)
+    baseline: str = ""
+    domain: str = "general"
+    regulated: bool = False
+    sensitive: tuple[str, ...] = ()
+    order_by: str = ""
+    on_inconclusive: Literal["block", "warn"] = "block"
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    gates: Gates = Gates()
+    checks: Checks = Checks()
+    drift: Drift = Drift()
+    retrain: Retrain = Retrain()
+
+    @field_validator("sensitive", mode="before")
+    @classmethod
+    def _tuple_of_names(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @property
+    def metric(self) -> str:
+        """Metric of gate 1, with the task's default filled in."""
+        return self.gates.performance.metric or {"regression": "r2", "binary": "auc", "multiclass": "accuracy"}[self.task]
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Gates and checks that must report before a version can pass."""
+        return GATES
+
+    @model_validator(mode="after")
+    def _regulated_names_its_groups(self) -> ModelSettings:
+        if self.regulated and not self.sensitive:
+            message = f'regulated = true (domain "{self.domain}") needs sensitive = ["COLUMN", …], the holdout columns to judge'
+            raise ValueError(message)
+        return self
+
+
+class Policy(_Section):
+    """What evidence must be, to promote."""
+
+    max_age_days: Positive = 30.0
+    """Age after which evidence no longer promotes."""
+    stage_mode: Literal["stage", "alias"] = "stage"
+    """``alias`` for a registry without stages."""
+    settings_digests: dict[str, list[str]] = Field(default_factory=dict)
+    """Per stage, the settings digests that may promote to it; a stage that is not named takes any."""
+    consecutive_wins: Count = 7
+    min_e_value: Annotated[float, Field(ge=1)] = 20.0
+
+
+class Settings(_Section):
+    """Everything in force for one run."""
+
+    tracking_uri: str = ""
+    lakehouse: str = "lakehouse"
+    models: dict[str, ModelSettings]
+    policy: Policy = Policy()
+    path: Path | None = None
+    """The file these settings come from; ``None`` when they were built in code."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder that relative paths start from: the project."""
+        return self.path.parent if self.path is not None else Path.cwd()
+
+    def model(self, name: str) -> ModelSettings:
+        """Return the settings of a model: the table of its own name, else the first glob that matches."""
+        if name in self.models:
+            return self.models[name]
+        for pattern, found in self.models.items():
+            if fnmatch.fnmatchcase(name, pattern):
+                return found
+        where = self.path or "the settings"
+        message = f'{where}: no [models."…"] table matches {name!r} ({nearest(name, self.models)}); add one, or a glob'
+        raise ConfigError(message)
+
+    def digest(self, name: str) -> str:
+        """``sha256:`` over everything that decides about one model: its gates, checks and policy, not paths."""
+        model = self.model(name).model_dump(mode="json", by_alias=True, exclude={"drift", "retrain"})
+        text = json.dumps(model, sort_keys=True, separators=(",", ":"))
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_settings(start: Path) -> Path | None:
+    """Return the nearest ``mlgates.toml`` (or ``pyproject.toml`` with ``[tool.mlgates]``) in ``start`` or above it."""
+    for folder in (start, *start.parents):
+        own = folder / SETTINGS_NAME
+        if own.is_file():
+            return own
+        shared = folder / "pyproject.toml"
+        if shared.is_file() and "mlgates" in _read_toml(shared).get("tool", {}):
+            return shared
+    return None
+
+
+def load_settings(path: Path | None = None, *, start: Path | None = None, env: Mapping[str, str] | None = None) -> Settings:
+    """Read and check the settings.
+
+    Parameters
+    ----------
+    path
+        The file; by default `find_settings` from ``start`` (the current directory).
+    env
+        Environment: ``MLGATES_SETTINGS`` names the file, ``MLFLOW_TRACKING_URI`` and ``MLGATES_LAKEHOUSE`` fill in what it leaves out.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake in ``problems``; the message is one line per mistake.
+    """
+    env = os.environ if env is None else env
+    if path is None and env.get("MLGATES_SETTINGS"):
+        path = Path(env["MLGATES_SETTINGS"])
+    if path is None:
+        path = find_settings((start or Path.cwd()).resolve())
+    if path is None:
+        raise ConfigError(
+            f"no {SETTINGS_NAME} in {start or Path.cwd()} or above it, and no [tool.mlgates] in a pyproject.toml; "
+            f"write one (mlgates init prints a template) or name it with --mlgates-settings PATH"
+        )
+    path = path.resolve()
+    raw = _read_toml(path)
+    if path.name == "pyproject.toml":
+        raw = raw.get("tool", {}).get("mlgates", {})
+    if "tracking_uri" not in raw and env.get("MLFLOW_TRACKING_URI"):
+        raw["tracking_uri"] = env["MLFLOW_TRACKING_URI"]
+    if "lakehouse" not in raw and env.get("MLGATES_LAKEHOUSE"):
+        raw["lakehouse"] = env["MLGATES_LAKEHOUSE"]
+    return parse_settings(raw, path)
+
+
+def parse_settings(raw: Mapping[str, Any], path: Path | None = None) -> Settings:
+    """Check settings that are already read; relative paths are made absolute. Raises ConfigError with all mistakes."""
+    where = str(path) if path else "settings"
+    if "models" not in raw:
+        raise ConfigError(f'{where}: no [models."NAME"] table; add one with task, target and holdout')
+    try:
+        settings = Settings.model_validate({**raw, "path": path})
+    except ValidationError as error:
+        problems = [_problem(detail) for detail in error.errors()]
+        raise ConfigError("\n".join(f"{where}: {p}" for p in problems), problems) from None
+    folder = settings.folder
+    return settings.model_copy(
+        update={
+            "tracking_uri": _absolute_sqlite(settings.tracking_uri or "sqlite:///mlflow.db", folder),
+            "lakehouse": settings.lakehouse if "://" in settings.lakehouse else str((folder / settings.lakehouse).resolve()),
+        }
+    )
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such settings file; check the path, or write one (mlgates init prints a template)"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def _absolute_sqlite(uri: str, folder: Path) -> str:
+    prefix = "sqlite:///"
+    if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
+        return f"{prefix}{(folder / uri.removeprefix(prefix)).resolve()}"
+    return uri
+
+
+_EXPECTED = {
+    "bool_type": "true or false",
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+
+
+def _problem(detail: ErrorDetails) -> str:
+    """One mistake in one line: key, what was found, what is expected, what to do."""
+    loc = [str(part) for part in detail["loc"]]
+    key = ".".join(f'"{p}"' if ("." in p or "*" in p) else p for p in loc)
+    found = detail.get("input")
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        known = _known_keys(loc[:-1])
+        return f"{key}: unknown key; {nearest(loc[-1], known)}"
+    if kind == "missing":
+        return f"{key}: missing; add it to the table"
+    if kind in _EXPECTED:
+        return f"{key}: expected {_EXPECTED[kind]}, got {found!r}"
+    message = detail["msg"].removeprefix("Value error, ")
+    if kind == "value_error":
+        return f"{key}: {message}"
+    return f"{key}: {message[:1].lower()}{message[1:]}, got {found!r}"
+
+
+def _known_keys(loc: Iterable[str]) -> list[str]:
+    """Keys of the table at ``loc``, for the nearest-name hint."""
+    model: Any = Settings
+    parts = list(loc)
+    while parts:
+        part = parts.pop(0)
+        if model is Settings and part == "models":
+            model = ModelSettings
+            parts = parts[1:]
+            continue
+        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return [f.alias or n for n, f in model.model_fields.items() if n != "path"]
