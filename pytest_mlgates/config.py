@@ -29,6 +29,29 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
+TEMPLATE = """\
+# Settings of pytest-mlgates. Thresholds live here and nowhere else; relative paths are relative to this file.
+tracking_uri = "sqlite:///mlflow.db"    # default: MLFLOW_TRACKING_URI
+lakehouse = "lakehouse"                 # folder, abfss:// or s3://; tables are lakehouse/lh_gold/NAME
+
+[models."churn"]                        # a model's name, or a glob such as "churn-*"
+task = "binary"                         # regression | binary | multiclass
+target = "churned"                      # column of the holdout that the model predicts
+holdout = "lh_gold.churn_holdout"       # table, table@VERSION, or a .parquet / .csv path
+baseline = "models:/churn/Production"   # what gate 1 compares with; leave it out and gate 1 judges the floor alone
+domain = "telecoms"
+regulated = false                       # true: the fairness gate applies
+sensitive = []                          # holdout columns for it; not model inputs unless the signature has them
+on_inconclusive = "block"               # or "warn"
+
+[models."churn".gates]
+performance = { metric = "auc", min_ratio = 0.95, floor = 0.75 }
+holdout     = { max_gap = 0.05 }        # in standard deviations of the expected predictions
+fairness    = { min_parity_ratio = 0.8 }
+latency     = { p99_max_ms = 200, calls = 1000 }
+calibration = { max_ece = 0.10, bins = 10 }
+"""
+
 
 class _Section(BaseModel):
     """A table of the settings file: frozen, no unknown keys, no silent conversions."""

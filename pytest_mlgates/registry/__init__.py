@@ -1,0 +1,1 @@
+"""The model registry: the only room that imports MLflow."""

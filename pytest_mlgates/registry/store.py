@@ -1,0 +1,386 @@
+"""MLflow's registry and tracking store behind the `ports.ModelRegistry` protocol.
+
+Models are loaded from a local copy of the version's own artifact folder, never through ``models:/NAME/VERSION``: that URI
+needs MLflow's process-wide tracking URI, and downloading through it writes a file into the logged model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # keeps a lock file of the current folder out of models
+
+import mlflow
+import mlflow.artifacts
+import mlflow.pyfunc
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from pytest_mlgates.errors import ModelNotFound, ModelUnusable, RegistryUnavailable, nearest
+from pytest_mlgates.ports import Column, ModelVersion, RunInfo
+
+T = TypeVar("T")
+
+EVIDENCE_EXPERIMENT = "/Shared/mlgates-evidence"
+RUN_TAG = "mlgates.run_id"
+# MLflow writes this file (name and version, nothing it reads back) into a model that is downloaded by its registry URI
+_NOT_PART_OF_A_MODEL = frozenset({"registered_model_meta"})
+_ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"})
+
+
+class MlflowRegistry:
+    """One MLflow registry and the tracking store beside it.
+
+    Parameters
+    ----------
+    uri
+        ``sqlite:///…``, ``postgresql+psycopg2://…`` or the address of an MLflow server.
+    create
+        Whether a SQLite file that is absent may be made; a reader must not make one by looking.
+
+    Raises
+    ------
+    RegistryUnavailable
+        The SQLite file is absent.
+    """
+
+    def __init__(self, uri: str, *, create: bool = False) -> None:
+        self._uri = uri
+        path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+        if path is not None and not create and not path.is_file():
+            message = (
+                f"no model registry at {path}; train a model first, or set tracking_uri in mlgates.toml or MLFLOW_TRACKING_URI"
+            )
+            raise RegistryUnavailable(message)
+        for name in ("mlflow", "alembic"):  # migrations and per-call notices are not ours to print
+            logging.getLogger(name).setLevel(logging.ERROR)
+        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    @property
+    def uri(self) -> str:
+        """Where the registry is, with any password taken out."""
+        return without_password(self._uri)
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where the registry is, as MLflow needs it; may hold a password, so it is never printed."""
+        return self._uri
+
+    def names(self) -> list[str]:
+        """Names of all registered models."""
+        found: list[str] = []
+        token = None
+        while True:
+            page = self._ask(lambda t=token: self.client.search_registered_models(max_results=200, page_token=t))  # type: ignore[misc]
+            found += [model.name for model in page]
+            token = page.token
+            if not token:
+                return sorted(found)
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All versions of a model, oldest first."""
+        model = self._model(name)
+        quoted = name.replace("'", "''")
+        rows: list[Any] = []
+        token = None
+        while True:
+            page = self._ask(
+                lambda t=token: self.client.search_model_versions(f"name='{quoted}'", max_results=200, page_token=t)  # type: ignore[misc]
+            )
+            rows += [row for row in page if row.name == name]
+            token = page.token
+            if not token:
+                break
+        return sorted((self._version(row, model.aliases) for row in rows), key=lambda v: int(v.version))
+
+    def get(self, name: str, version: str) -> ModelVersion:
+        """One version, read now."""
+        model = self._model(name)
+        try:
+            return self._version(self._ask(lambda: self.client.get_model_version(name, str(version))), model.aliases)
+        except MlflowException as error:
+            if error.error_code not in _ABSENT:
+                raise RegistryUnavailable(f"registry at {self.uri}: {_one_line(error)}") from error
+        known = [v.version for v in self.versions(name)]
+        raise ModelNotFound(
+            f"model {name!r} has no version {str(version)!r} in the registry at {self.uri}; "
+            f"its versions: {', '.join(known) or 'none'}"
+        )
+
+    def run_info(self, version: ModelVersion) -> RunInfo | None:
+        """What the version's run recorded, ``None`` where there is no run."""
+        if not version.run_id:
+            return None
+        try:
+            run = self._ask(lambda: self.client.get_run(version.run_id))
+            experiment = self._ask(lambda: self.client.get_experiment(run.info.experiment_id))
+        except MlflowException as error:
+            if error.error_code in _ABSENT:
+                return None
+            raise RegistryUnavailable(f"registry at {self.uri}: {_one_line(error)}") from error
+        data = run.data
+        return RunInfo(version.run_id, experiment.name, dict(data.metrics), dict(data.params), dict(data.tags))
+
+    def artifact_folder(self, version: ModelVersion) -> Path:
+        """A local copy of the logged model (the store's own folder where that is local)."""
+        try:
+            uri = self.client.get_model_version_download_uri(version.name, version.version)
+            with _quiet():
+                local = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=self._uri)
+        except (MlflowException, OSError) as error:
+            raise ModelUnusable(
+                f"{version.label}: its files cannot be fetched from {version.source}: {_one_line(error)}; "
+                f"check the artifact store"
+            ) from error
+        return Path(local)
+
+    def artifact_digest(self, version: ModelVersion) -> str:
+        """``sha256:`` over path, size and content of every file of the logged model."""
+        return folder_digest(self.artifact_folder(version))
+
+    def read_artifact(self, version: ModelVersion, path: str) -> bytes | None:
+        """One artifact of the version's run, ``None`` where it is absent."""
+        run_id = self._artifact_run(version)
+        if not run_id:
+            return None
+        parent = path.rpartition("/")[0]
+        try:
+            listed = self._ask(lambda: self.client.list_artifacts(run_id, parent or None))
+            if path not in {item.path for item in listed}:
+                return None
+            with tempfile.TemporaryDirectory(prefix="mlgates-") as folder, _quiet():
+                return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
+        except (MlflowException, OSError) as error:
+            if isinstance(error, MlflowException) and error.error_code in _ABSENT:
+                return None
+            raise RegistryUnavailable(f"{version.label}: artifact {path} cannot be read: {_one_line(error)}") from error
+
+    def log_artifact(self, version: ModelVersion, path: str, data: bytes) -> None:
+        """Store one artifact with the version's run; a version without a run is given one for its evidence."""
+        run_id = self._artifact_run(version) or self._make_run(version)
+        folder, _, name = path.rpartition("/")
+        try:
+            with tempfile.TemporaryDirectory(prefix="mlgates-") as scratch:
+                local = Path(scratch) / name
+                local.write_bytes(data)
+                self.client.log_artifact(run_id, str(local), folder or None)
+        except (MlflowException, OSError) as error:
+            raise RegistryUnavailable(f"{version.label}: artifact {path} cannot be stored: {_one_line(error)}") from error
+
+    def load(self, version: ModelVersion) -> MlflowPredictor:
+        """Load the model from its local copy. Raises ModelUnusable."""
+        return load_folder(self.artifact_folder(version), version.label)
+
+    def set_stage(self, name: str, version: str, stage: str) -> None:
+        """Move one version to a stage; moves no other version."""
+        with _quiet():
+            self._change(
+                lambda: self.client.transition_model_version_stage(name, str(version), stage, archive_existing_versions=False)
+            )
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Point an alias at a version."""
+        self._change(lambda: self.client.set_registered_model_alias(name, alias, str(version)))
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Take an alias away; silent where there is none."""
+        self._change(lambda: self.client.delete_registered_model_alias(name, alias))
+
+    def set_version_tag(self, name: str, version: str, key: str, value: str) -> None:
+        """Set a tag on a version."""
+        self._change(lambda: self.client.set_model_version_tag(name, str(version), key, value))
+
+    def set_model_tag(self, name: str, key: str, value: str) -> None:
+        """Set a tag on the registered model."""
+        self._change(lambda: self.client.set_registered_model_tag(name, key, value))
+
+    def model_tags(self, name: str) -> dict[str, str]:
+        """Tags of the registered model."""
+        return dict(self._model(name).tags)
+
+    def _model(self, name: str) -> Any:
+        try:
+            return self._ask(lambda: self.client.get_registered_model(name))
+        except MlflowException as error:
+            if error.error_code not in _ABSENT:
+                raise RegistryUnavailable(f"registry at {self.uri}: {_one_line(error)}") from error
+        raise ModelNotFound.among("model", name, self.names(), where=self.uri)
+
+    def _version(self, row: Any, aliases: dict[str, str]) -> ModelVersion:
+        tags = dict(row.tags)
+        return ModelVersion(
+            name=row.name,
+            version=str(row.version),
+            stage=row.current_stage or "None",
+            run_id=row.run_id or "",
+            aliases=tuple(sorted(a for a, v in aliases.items() if str(v) == str(row.version))),
+            tags=tags,
+            source=row.source or "",
+            created=dt.datetime.fromtimestamp(row.creation_timestamp / 1000, dt.UTC),
+        )
+
+    def _artifact_run(self, version: ModelVersion) -> str:
+        return version.run_id or version.tags.get(RUN_TAG, "")
+
+    def _make_run(self, version: ModelVersion) -> str:
+        fresh = self.get(version.name, version.version)
+        if self._artifact_run(fresh):
+            return self._artifact_run(fresh)
+        experiment = self._ask(lambda: self.client.get_experiment_by_name(EVIDENCE_EXPERIMENT))
+        identifier = experiment.experiment_id if experiment else self.client.create_experiment(EVIDENCE_EXPERIMENT)
+        run = self.client.create_run(identifier, run_name=f"evidence for {version.label}")
+        self.client.set_terminated(run.info.run_id)
+        self.set_version_tag(version.name, version.version, RUN_TAG, run.info.run_id)
+        return str(run.info.run_id)
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Read; an MlflowException that names an absent thing is the caller's to judge, any other trouble is ours to name."""
+        try:
+            with _quiet():
+                return question()
+        except MlflowException as error:
+            if error.error_code in _ABSENT:
+                raise
+            raise RegistryUnavailable(f"registry at {self.uri} did not answer: {_one_line(error)}") from error
+        except Exception as error:  # requests, SQLAlchemy and sqlite3 errors have no common base
+            raise RegistryUnavailable(f"registry at {self.uri} did not answer: {_one_line(error)}") from error
+
+    def _change(self, change: Callable[[], Any]) -> None:
+        try:
+            self._ask(change)
+        except MlflowException as error:
+            raise RegistryUnavailable(f"registry at {self.uri} refused a change: {_one_line(error)}") from error
+
+
+class MlflowPredictor:
+    """A loaded model.
+
+    ``pyfunc`` is MLflow's own wrapper (it enforces the signature), ``native`` the scikit-learn object inside where the model
+    has one, else ``None``.
+    """
+
+    def __init__(self, pyfunc: Any, label: str) -> None:
+        self.pyfunc = pyfunc
+        self.label = label
+
+    @cached_property
+    def inputs(self) -> tuple[Column, ...]:
+        """Input columns of the signature, in order; empty when the model has none."""
+        return signature_columns(self.pyfunc.metadata.signature)
+
+    @cached_property
+    def native(self) -> Any:
+        """The scikit-learn object inside, ``None`` for other flavours."""
+        if "sklearn" not in self.pyfunc.metadata.flavors:
+            return None
+        return self.pyfunc.get_raw_model()
+
+    def predict(self, frame: Any) -> Any:
+        """Return what the model answers to the signature's columns of ``frame``, cast to the signature's types.
+
+        Raises
+        ------
+        ModelUnusable
+            A column is missing or cannot be cast, or the model raised.
+        """
+        missing = [c.name for c in self.inputs if c.required and c.name not in frame.columns]
+        if missing:
+            message = f"{self.label}: the input has no column {missing[0]!r}; {nearest(missing[0], map(str, frame.columns))}"
+            raise ModelUnusable(message)
+        try:
+            given = cast(frame[[c.name for c in self.inputs if c.name in frame.columns]], self.inputs) if self.inputs else frame
+            with _quiet():
+                return self.pyfunc.predict(given)
+        except Exception as error:  # a model is somebody else's code: it may raise anything
+            raise ModelUnusable(f"{self.label}: predict failed with {type(error).__name__}: {_one_line(error)}") from error
+
+    def predict_proba(self, frame: Any) -> Any:
+        """Class probabilities, shape (n, classes), where the model has a scikit-learn ``predict_proba``; else ``None``."""
+        if not hasattr(self.native, "predict_proba"):
+            return None
+        columns = [c.name for c in self.inputs]
+        return self.native.predict_proba(cast(frame[columns], self.inputs) if columns else frame)
+
+
+def load_folder(folder: Path, label: str) -> MlflowPredictor:
+    """Load a logged model from its folder. Raises ModelUnusable."""
+    try:
+        with _quiet():
+            return MlflowPredictor(mlflow.pyfunc.load_model(str(folder)), label)
+    except Exception as error:  # unpickling may raise anything
+        raise ModelUnusable(f"{label}: cannot be loaded: {type(error).__name__}: {_one_line(error)}") from error
+
+
+def signature_columns(signature: Any) -> tuple[Column, ...]:
+    """Input columns of an MLflow signature; empty for none or for a tensor signature."""
+    schema = getattr(signature, "inputs", None)
+    if schema is None or not schema.has_input_names():
+        return ()
+    return tuple(Column(c.name, getattr(c.type, "name", str(c.type)), bool(c.required)) for c in schema.inputs)
+
+
+_DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
+
+
+def cast(frame: Any, columns: tuple[Column, ...]) -> Any:
+    """Return ``frame`` with each column in its signature's type where that loses nothing (int64 to double, say)."""
+    kinds = {}
+    for column in columns:
+        wanted = _DTYPES.get(column.type)
+        if wanted is None or column.name not in frame.columns or str(frame[column.name].dtype) == wanted:
+            continue
+        if frame[column.name].dtype.kind not in "biuf" or (wanted[0] != "f" and frame[column.name].isna().any()):
+            continue  # MLflow names a type that does not fit better than a cast would
+        if wanted[0] == "f" or (frame[column.name] == frame[column.name].astype(wanted)).all():
+            kinds[column.name] = wanted
+    return frame.astype(kinds) if kinds else frame
+
+
+def folder_digest(folder: Path) -> str:
+    """``sha256:`` over path, size and content of every file below a folder, in path order."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in _NOT_PART_OF_A_MODEL):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0{content}\n".encode())
+    return "sha256:" + total.hexdigest()
+
+
+def without_password(uri: str) -> str:
+    """Return a URI with user and password replaced by ``***``."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MLflow's progress bars and deprecation notices of stages out of our output."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = os.environ.get("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
+        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+        try:
+            yield
+        finally:
+            if before is None:
+                os.environ.pop("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", None)
+            else:
+                os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = before
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:297] + "…"
