@@ -1,0 +1,1 @@
+"""The two reference models: synthetic slot revenue (regression) and real mortgage applications (binary, regulated)."""
