@@ -14,9 +14,9 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from pytest_mlgates.errors import ConfigError, nearest
@@ -159,19 +159,156 @@ class Drift(_Section):
     """Rows of the current window under which there is no verdict."""
 
 
+class FabricJob(_Section):
+    """A Fabric pipeline that is run instead of a command; the token comes from the environment only."""
+
+    workspace_id: str = Field(min_length=1)
+    pipeline_id: str = Field(min_length=1)
+    token_env: str = "FABRIC_TOKEN"  # noqa: S105 the name of a variable, not its value
+    base_url: str = "https://api.fabric.microsoft.com"
+
+
 class Retrain(_Section):
     """What a drift alert starts."""
 
+    target: Literal["command", "fabric"] = "command"
     command: tuple[str, ...] = ()
     """Command of the user's own project, run in the folder of the settings file."""
+    fabric: FabricJob | None = None
     mode: Literal["auto", "manual"] = "auto"
     """``manual`` waits for ``mlgates retrain approve ID``."""
     timeout_s: Positive = 1800.0
+    attempts: Count = 3
+    """Starts after which a command that crashes (ends without saying what came of it) is given up."""
 
     @field_validator("command", mode="before")
     @classmethod
     def _list_of_words(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _fabric_has_its_pipeline(self) -> Retrain:
+        if self.target == "fabric" and self.fabric is None:
+            raise ValueError('target = "fabric" needs fabric = { workspace_id = "…", pipeline_id = "…" }')
+        return self
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Severity = Literal["P1", "P2", "P3"]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+COOLDOWN_DAYS = {"drift": 7.0, "performance": 14.0, "hybrid": 7.0, "concept": 30.0, "volume": 7.0, "manual": 0.0}
+
+
+class Channel(_Section):
+    """One way to tell somebody. Secrets (addresses with a signature, passwords, keys) are named by environment variable."""
+
+    kind: Literal["email", "teams", "webhook", "pagerduty", "apprise"]
+    name: str = ""
+    """Name in the rows of the alert table; by default the kind. Unique within its group."""
+    url: str = ""
+    url_env: str = ""
+    """Variable that holds the address, where the address itself is a secret."""
+    secret_env: str = "MLGATES_WEBHOOK_SECRET"  # noqa: S105 the name of a variable, not its value
+    """webhook: variable that holds the signing key."""
+    to: Texts = ()
+    sender: str = "mlgates@localhost"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 25
+    starttls: bool = False
+    user: str = ""
+    password_env: str = "MLGATES_SMTP_PASSWORD"  # noqa: S105 the name of a variable, not its value
+    timeout_s: Positive = 10.0
+    tries: Count = 3
+    """Attempts in one evaluation."""
+    rounds: Count = 24
+    """Evaluations after which a message that could not be delivered becomes a dead letter."""
+
+    @property
+    def label(self) -> str:
+        """The name, or the kind where no name is given."""
+        return self.name or self.kind
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Channel:
+        if self.kind == "email" and not self.to:
+            raise ValueError('an email channel needs to = ["name@example.org"]')
+        if self.kind != "email" and not (self.url or self.url_env):
+            raise ValueError(f"a {self.kind} channel needs url, or url_env with the name of the variable that holds it")
+        return self
+
+
+class ActionGroup(_Section):
+    """Who is told."""
+
+    channels: Annotated[tuple[Channel, ...], BeforeValidator(_as_tuple)] = ()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> ActionGroup:
+        labels = [c.label for c in self.channels]
+        twice = sorted({x for x in labels if labels.count(x) > 1})
+        if twice:
+            raise ValueError(f"two channels are named {twice[0]!r}; give each its own name")
+        return self
+
+
+class AlertRule(_Section):
+    """When the drift metrics call for somebody: the tutorial's rule by default."""
+
+    name: str = Field(min_length=1)
+    enabled: bool = True
+    table: str = "lh_gold.ml_drift_metrics"
+    """Any table with the columns of ``ml_drift_metrics``."""
+    model: str = "*"
+    metrics: Texts = ("psi_overall", "performance_rmse_delta_pct")
+    window_days: Count = 7
+    """Rows of this current window are looked at (the column ``current_days``)."""
+    bin_minutes: Count = 60
+    aggregate: Literal["max", "min", "avg", "median"] = "max"
+    threshold: float = 0.20
+    """A bin whose aggregate lies above it breaches."""
+    severity: Severity = "P2"
+    escalate: dict[Severity, float] = Field(default_factory=dict)
+    """Further severities, by the aggregate above which each holds, e.g. ``{ P1 = 0.25 }``."""
+    sustained: Count = 1
+    """Consecutive bins with data that must breach."""
+    lookback_hours: Positive = 48.0
+    """A breach older than this opens no incident."""
+    reason: Literal["drift", "performance", "hybrid", "concept", "volume"] = "drift"
+    retrain: bool = True
+    cooldown_days: Annotated[float, Field(ge=0)] | None = None
+    """Days after a retrain in which no other starts; none: 7 for drift and hybrid, 14 for performance, 30 for concept."""
+    group: str = ""
+
+    @property
+    def cooldown(self) -> float:
+        """Days of the cool-down in force."""
+        return COOLDOWN_DAYS[self.reason] if self.cooldown_days is None else self.cooldown_days
+
+
+class Alerts(_Section):
+    """Alert rules, who is told, and where the receiver keeps its queue."""
+
+    queue: str = "mlgates-alerts.db"
+    """SQLite file of the receiver, relative to the settings file."""
+    links: dict[str, str] = Field(default_factory=dict)
+    """Links that every message carries, by label."""
+    summary_group: str = ""
+    """Group that is told how a retrain ended; empty: the group of the rule that started it."""
+    rules: Annotated[tuple[AlertRule, ...], BeforeValidator(_as_tuple)] = (AlertRule(name="drift"),)
+    groups: dict[str, ActionGroup] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _groups_are_there(self) -> Alerts:
+        for rule in self.rules:
+            if rule.group and rule.group not in self.groups:
+                raise ValueError(f"rule {rule.name!r} names group {rule.group!r}; {nearest(rule.group, self.groups)}")
+        names = [r.name for r in self.rules]
+        if len(set(names)) < len(names):
+            raise ValueError("two rules have the same name; give each its own")
+        return self
 
 
 class ModelSettings(_Section):
@@ -235,6 +372,7 @@ class Settings(_Section):
     lakehouse: str = "lakehouse"
     models: dict[str, ModelSettings]
     policy: Policy = Policy()
+    alerts: Alerts = Alerts()
     path: Path | None = None
     """The file these settings come from; ``None`` when they were built in code."""
 
@@ -386,12 +524,23 @@ def _known_keys(loc: Iterable[str]) -> list[str]:
     parts = list(loc)
     while parts:
         part = parts.pop(0)
-        if model is Settings and part == "models":
-            model = ModelSettings
-            parts = parts[1:]
-            continue
         field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        if field is None:
             return []
-        model = field.annotation
+        inner, steps = _section_within(field.annotation)
+        if inner is None:
+            return []
+        model, parts = inner, parts[steps:]
     return [f.alias or n for n, f in model.model_fields.items() if n != "path"]
+
+
+def _section_within(annotation: Any, steps: int = 0) -> tuple[Any, int]:
+    """The section that a field holds, itself or in a table or list, and how many keys or indices lie between."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, steps
+    deeper = steps + (get_origin(annotation) in (dict, tuple, list))
+    for argument in get_args(annotation):
+        found = _section_within(argument, deeper)
+        if found[0] is not None:
+            return found
+    return None, 0

@@ -61,12 +61,13 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("prediction", _float), ("latency_ms", _float),
         ]
     ),
-    # `event` is fired | escalated | resolved | delivered | failed | suppressed | test
+    # `event` is fired | escalated | resolved | suppressed | delivered | failed | dead | test | summary; a delivery says in
+    # `about` what it delivered, and `window_start` is the first bin of the incident (of a resolution: the bin that ended it)
     ALERTS: pa.schema(
         [
             ("alert_id", _text), ("event_time", _time), ("event", _text), ("rule", _text), ("model_name", _text),
             ("severity", _text), ("value", _float), ("threshold", _float), ("channel", _text), ("message", _text),
-            ("drift_run_id", _text),
+            ("drift_run_id", _text), ("about", _text), ("window_start", _time), ("reason", _text),
         ]
     ),
     COST: pa.schema(
