@@ -1,0 +1,1 @@
+"""The shipped suite: one module per gate."""

@@ -1,0 +1,20 @@
+"""Gate 4: one row at a time, as a client would send it, on the locally loaded model."""
+
+import pytest
+
+from pytest_mlgates import checks
+
+
+@pytest.mark.mlgate("latency")
+def test_gate_4_latency(candidate, thresholds, rows, judge):
+    limits = thresholds.latency
+    judge(
+        checks.measure_latency(
+            candidate.predictor.predict,
+            rows,
+            calls=limits.calls,
+            p99_max=limits.p99_max_ms / 1000,
+            max_calls=limits.max_calls,
+            budget_s=limits.budget_s,
+        )
+    )

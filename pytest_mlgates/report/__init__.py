@@ -1,0 +1,1 @@
+"""Results for people: each module takes results and returns text, knows no registry and no pytest."""
