@@ -193,7 +193,7 @@ class Candidate:
         if data is None:
             return None, (
                 f"no stored expected predictions ({EXPECTED_PREDICTIONS} is not in the version's run); "
-                f"store today's with: mlgates registry expect {self.version.name} {self.version.version}"
+                f"store today's with: mlgates expect {self.version.name} {self.version.version}"
             )
         return _matched(_read_parquet(data, f"{self.label}: {EXPECTED_PREDICTIONS}"), holdout)
 
@@ -330,6 +330,19 @@ def _matched(stored: pd.DataFrame, holdout: Holdout) -> tuple[Scores | None, str
     return found, ""
 
 
-def expected_frame(holdout: Holdout, scores: Scores) -> pd.DataFrame:
-    """The content of `EXPECTED_PREDICTIONS` for a holdout and its scores."""
-    return pd.DataFrame({"row_key": row_keys(holdout.frame), "expected": scores})
+def store_expected(candidate: Candidate, holdout: Holdout, *, force: bool = False) -> int:
+    """Store the candidate's predictions on the holdout as `EXPECTED_PREDICTIONS` with its run; return their number.
+
+    Raises
+    ------
+    DataUnusable
+        There are some already, and not ``force``: replacing them hides what gate 2 looks for.
+    """
+    if not force and candidate.registry.read_artifact(candidate.version, EXPECTED_PREDICTIONS) is not None:
+        message = f"{candidate.label} has expected predictions already; --force replaces them, and gate 2 forgets the old ones"
+        raise DataUnusable(message)
+    frame = pd.DataFrame({"row_key": row_keys(holdout.frame), "expected": candidate.predictions(holdout)})
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    candidate.registry.log_artifact(candidate.version, EXPECTED_PREDICTIONS, buffer.getvalue())
+    return len(frame)
