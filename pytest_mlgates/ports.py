@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import datetime as dt
+    from contextlib import AbstractContextManager
 
     import pandas as pd
     import pyarrow as pa
@@ -97,8 +98,8 @@ class ModelRegistry(Protocol):
     def load(self, version: ModelVersion) -> Predictor:
         """Load the model. Raises ModelUnusable."""
 
-    def set_stage(self, name: str, version: str, stage: str) -> None:
-        """Move one version to a stage; moves no other version."""
+    def set_stage(self, name: str, version: str, stage: str, *, archive_existing: bool = False) -> None:
+        """Move one version to a stage; with ``archive_existing`` the others in it go to Archived in the same transaction."""
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias at a version."""
@@ -114,6 +115,51 @@ class ModelRegistry(Protocol):
 
     def model_tags(self, name: str) -> dict[str, str]:
         """Tags of the registered model."""
+
+
+class TrackedRun(Protocol):
+    """A run that is being recorded."""
+
+    @property
+    def run_id(self) -> str:
+        """Identifier of the run."""
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Record parameters."""
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Record metrics."""
+
+    def log_artifact(self, path: str, data: bytes) -> None:
+        """Store one artifact with the run."""
+
+    def register(
+        self,
+        model: Any,
+        name: str,
+        *,
+        inputs: Sequence[Column],
+        requirements: Sequence[str],
+        predict_method: str = "predict",
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """Log a scikit-learn model with its signature, register it under ``name`` and return the new version."""
+
+
+class Tracker(Protocol):
+    """Where training records its runs."""
+
+    @property
+    def uri(self) -> str:
+        """Where it is, with any password taken out."""
+
+    def run(
+        self, experiment: str, run_name: str, *, tags: Mapping[str, str], parent: str | None = None
+    ) -> AbstractContextManager[TrackedRun]:
+        """Open a run; with ``parent`` (a run's id) as its nested child. It ends as FAILED when the block raises."""
+
+    def latest(self, name: str) -> tuple[str, Mapping[str, float]] | None:
+        """The newest version of a model and its run's metrics; ``None`` where there is no version or no metrics."""
 
 
 class TableStore(Protocol):
@@ -156,3 +202,59 @@ class TableStore(Protocol):
 
     def overwrite(self, table: str, rows: pa.Table) -> int:
         """Replace the table's rows (creating it where absent) and return its new version."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One thing that happened to a version, before it has its place in the audit chain.
+
+    ``state`` is ``intent`` (a lease on the model is held and a move is about to be made), ``committed``, ``aborted``,
+    ``refused``, ``observed`` (found in the registry, made by somebody else) or ``archived`` (older rows went to a cold file).
+    ``intent_id`` is the hash of model, version, stages and evidence; ``fence`` the ``seq`` of the intent that a closing row
+    closes, 0 elsewhere; ``holder`` the process that holds the lease, ``host:boot:pid:start``.
+    """
+
+    model_name: str
+    version: str
+    from_stage: str
+    to_stage: str
+    actor: str
+    state: str
+    rationale: str = ""
+    git_sha: str = ""
+    evidence_id: str = ""
+    intent_id: str = ""
+    fence: int = 0
+    holder: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AuditRow:
+    """An event in its place: ``hash`` covers every other field, ``prev_hash`` is the hash of the row before."""
+
+    event: AuditEvent
+    event_id: str
+    event_time: dt.datetime
+    seq: int
+    prev_hash: str
+    hash: str
+
+
+class AuditTrail(Protocol):
+    """The append-only log of every attempted promotion."""
+
+    @property
+    def store(self) -> TableStore:
+        """The tables that it lives among."""
+
+    def append(self, event: AuditEvent) -> AuditRow:
+        """Append one row, wherever the head is by then."""
+
+    def append_all(self, events: Sequence[AuditEvent], *, expect_head: int | None = None) -> list[AuditRow]:
+        """Append rows in one commit; with ``expect_head`` only while the head is still there, else WriteConflict."""
+
+    def rows(self, model: str | None = None) -> list[AuditRow]:
+        """All rows, or those of one model, in the order of the chain."""
+
+    def head(self) -> tuple[int, str]:
+        """``(seq, hash)`` of the last row, ``(0, "")`` before the first."""

@@ -1,0 +1,119 @@
+"""What is recorded with every reference model: where code and data came from, and the artifacts that the gates read."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pytest_mlgates.errors import UsageProblem, nearest
+from pytest_mlgates.ports import TrackedRun
+from pytest_mlgates.rows import row_keys
+
+INTENTS = ("exploratory", "baseline", "production-candidate", "rollback-test")
+EXPECTED_PREDICTIONS = "mlgates/expected_predictions.parquet"
+TRAINING_ROWS = "mlgates/training_rows.parquet"
+TRAINING_METRICS = "mlgates/training_metrics.json"
+REFERENCE = "mlgates/reference.parquet"
+REQUIREMENTS = ("cloudpickle", "numpy", "pandas", "scikit-learn", "scipy")
+
+_UNKNOWN = "unknown"
+
+
+def code_tags(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """``git_sha``, ``git_branch`` and ``author``, from the environment or the working directory's git; else ``unknown``.
+
+    ``GIT_SHA``, ``GIT_BRANCH`` and ``GITHUB_ACTOR`` go before what git says.
+    """
+    env = os.environ if environ is None else environ
+    return {
+        "git_sha": env.get("GIT_SHA") or _git("rev-parse", "HEAD"),
+        "git_branch": env.get("GIT_BRANCH") or _git("rev-parse", "--abbrev-ref", "HEAD"),
+        "author": env.get("GITHUB_ACTOR") or env.get("USER") or _UNKNOWN,
+    }
+
+
+def check_intent(intent: str) -> str:
+    """Return the intent. Raises UsageProblem for one that is not in `INTENTS`."""
+    if intent not in INTENTS:
+        raise UsageProblem(f"intent {intent!r} (--intent or MLFLOW_RUN_INTENT) is not known; {nearest(intent, INTENTS)}")
+    return intent
+
+
+def requirements() -> list[str]:
+    """Requirements for pip of a reference model, at the installed versions."""
+    return [f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS]
+
+
+def log_artifacts(
+    run: TrackedRun,
+    *,
+    holdout: pd.DataFrame,
+    expected: npt.NDArray[np.float64],
+    training: pd.DataFrame,
+    inputs: Sequence[str],
+    training_predictions: npt.NDArray[np.float64],
+    metrics: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Store with the run what the gates and the drift run read of a version.
+
+    Parameters
+    ----------
+    run
+        The open run.
+    holdout
+        The holdout with every column of its table, in the order of its keys.
+    expected
+        Predictions of ``holdout``, shape (n,).
+    training
+        The rows that the model was fitted on.
+    inputs
+        The model's input columns, in order; their values in ``training`` are hashed, so that a later check can find rows of the
+        holdout among them.
+    training_predictions
+        The model's predictions of ``training``.
+    metrics
+        ``{"train": {…}, "validation": {…}, "holdout": {…}}``.
+    """
+    from pytest_mlgates.checks import row_hashes
+
+    stored = {
+        "row_id": pa.array(range(len(expected)), pa.int64()),
+        "row_key": pa.array(row_keys(holdout)),
+        "expected": pa.array(expected, pa.float64()),
+    }
+    run.log_artifact(EXPECTED_PREDICTIONS, _parquet(pa.table(stored)))
+    run.log_artifact(TRAINING_ROWS, _parquet(pa.table({"row_hash": pa.array(row_hashes(training[list(inputs)]))})))
+    run.log_artifact(TRAINING_METRICS, json.dumps(metrics, indent=2, sort_keys=True).encode())
+    reference = training.assign(prediction=training_predictions)
+    run.log_artifact(REFERENCE, _parquet(pa.Table.from_pandas(reference, preserve_index=False)))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _git(*arguments: str) -> str:
+    try:
+        answer: Any = subprocess.run(
+            ["git", *arguments],  # noqa: S607 git is found on the PATH on purpose
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return _UNKNOWN
+    return str(answer.stdout).strip() or _UNKNOWN
