@@ -87,9 +87,11 @@ def _lines(row: dict[str, Any]) -> list[str]:
     shown = {k: v for k, v in row["metrics"].items() if k in _METRICS} or row["metrics"]
     if shown:
         lines.append("    metrics  " + "  ".join(f"{k}={v:.6g}" for k, v in sorted(shown.items())))
-    for title in ("params", "lineage"):
-        if row[title]:
-            lines.append(f"    {title:<8} " + "  ".join(f"{k}={v}" for k, v in sorted(row[title].items())))
+    lines += [
+        f"    {title:<8} " + "  ".join(f"{k}={v}" for k, v in sorted(row[title].items()))
+        for title in ("params", "lineage")
+        if row[title]
+    ]
     if row["warning"]:
         lines.append(f"    WARNING  {row['warning']}")
     return [printable(line) for line in lines]

@@ -25,14 +25,14 @@ def gate_line(result: GateResult) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number in at most seven characters, an en dash where there is none."""
+    """A number in at most eight characters, an en dash where there is none."""
     if value is None:
         return "–"
     if value == 0:
         return "0"
     size = abs(value)
     if size >= 10000 or size < 0.001:
-        return f"{value:.3g}"
+        return f"{value:.2g}"
     return f"{value:.4g}" if size < 1000 else f"{value:,.0f}"
 
 
@@ -40,10 +40,10 @@ def table(results: Sequence[GateResult]) -> list[str]:
     """The closing table: gate, estimate, interval, threshold, n, verdict; fits 80 columns."""
     rows = [("gate", "estimate", "95% interval", "limit", "n", "verdict")]
     for r in results:
-        interval = f"{number(r.low)} – {number(r.high)}" if r.low is not None and r.high is not None else "–"
+        interval = f"{number(r.low)}…{number(r.high)}" if r.low is not None and r.high is not None else "–"
         rows.append(
             (
-                printable(r.gate)[:20],
+                printable(r.gate)[:14],
                 number(r.estimate),
                 interval,
                 number(r.threshold),
@@ -61,7 +61,11 @@ def table(results: Sequence[GateResult]) -> list[str]:
 
 def conclusion(report: RunReport) -> str:
     """What the whole run says of one version, and the one thing to do next."""
-    name = printable(f"{report.model} v{report.version}")
+    return printable(_conclusion(report))
+
+
+def _conclusion(report: RunReport) -> str:
+    name = f"{report.model} v{report.version}"
     if report.missing:
         return f"{name}: INCOMPLETE, {', '.join(report.missing)} did not report; run the whole suite before promoting"
     verdict = report.verdict
@@ -72,5 +76,5 @@ def conclusion(report: RunReport) -> str:
         return f"{name}: INCONCLUSIVE, nothing was judged"
     first = min(blocking, key=lambda r: list(Verdict).index(r.verdict) if r.verdict is not Verdict.FAIL else -1)
     others = f" (and {len(blocking) - 1} more)" if len(blocking) > 1 else ""
-    advice = f": {printable(first.hint)}" if first.hint else ""
+    advice = f": {first.hint}" if first.hint else ""
     return f"{name}: {verdict.upper()} by {first.gate}{others}{advice}"
