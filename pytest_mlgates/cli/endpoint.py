@@ -1,0 +1,132 @@
+"""``mlgates endpoint …``: serve a model version over HTTP, ask an endpoint."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pytest_mlgates.errors import ExtraMissing, UsageProblem
+
+_TOKEN = "MLGATES_ENDPOINT_TOKEN"  # noqa: S105 the name of a variable
+
+
+@click.group()
+def endpoint() -> None:
+    """Serve a model version over HTTP; ask an endpoint."""
+
+
+@endpoint.command()
+@click.option("--model", "model", help="Registered model (default: the only one in the settings).")
+@click.option("--stage", default="Production", show_default=True, help="Stage, @alias or version; a stage is followed.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, help="0 takes a free port.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Worker processes (minInstances).")
+@click.option("--insecure-local", is_flag=True, help=f"No bearer token; only on loopback. Otherwise {_TOKEN} is needed.")
+@click.option("--state", "state", type=click.Path(path_type=Path), help="Folder of the endpoint's state.")
+@click.option("--follow-every", default=5.0, show_default=True, help="Seconds between two looks at the registry; 0: never.")
+@click.option("--prediction-log/--no-prediction-log", default=True, show_default=True, help="Log predictions to lh_gold.")
+@click.option("--hash-column", multiple=True, help="Column with personal data, hashed in the log (salt: MLGATES_LOG_SALT).")
+@click.option("--from-routes", is_flag=True, hidden=True, help="Serve the routes in --state as they are.")
+@click.option("--log-level", default="warning", hidden=True)
+@click.pass_context
+def serve(  # noqa: D417 the options say it
+    context: click.Context, model: str | None, stage: str, host: str, port: int, workers: int, insecure_local: bool,  # noqa: FBT001
+    state: Path | None, follow_every: float, prediction_log: bool, hash_column: tuple[str, ...], from_routes: bool, log_level: str,  # noqa: FBT001
+) -> None:  # fmt: skip
+    """Serve models:/MODEL/STAGE: POST /score, GET /health, /schema, /metrics, /openapi.json."""
+    need("gunicorn", "msgspec", "uvloop")
+    token = os.environ.get(_TOKEN, "")
+    check_exposure(host, token, insecure_local=insecure_local)
+    from pytest_mlgates.wiring import Project
+
+    project = Project.from_context(context)
+    name = model or only_model(project)
+    folder = state or project.folder / ".mlgates" / "endpoints" / name
+    from pytest_mlgates import serving
+    from pytest_mlgates.endpoint.routes import RoutesFile
+    from pytest_mlgates.endpoint.workers import ServerOptions
+
+    if not from_routes:
+        serving.write_first_routes(project, RoutesFile(folder), name, stage)
+    served = RoutesFile(folder).read()
+    labels = ", ".join(f"v{t.version}" for t in served.targets)
+    click.echo(f"serving {name} {labels} ({stage}) on http://{host}:{port or '(free port)'}/score with {workers} workers; stop: Ctrl-C")
+    if workers < 2:
+        click.echo("warning: one worker answers nothing while it restarts; minInstances >= 2 is advised", err=True)
+    options = ServerOptions(state=folder, host=host, port=port, workers=workers, log_level=log_level)
+    serving.serve(
+        project, options, token=token, follow_every_s=follow_every, log_predictions=prediction_log, hash_columns=hash_column
+    )
+
+
+@endpoint.command()
+@click.option("--uri", required=True, help="Scoring URI, or the server's address.")
+def health(uri: str) -> None:
+    """Print what the endpoint's /health says."""
+    _print(_client(uri).health())
+
+
+@endpoint.command()
+@click.option("--uri", required=True, help="Scoring URI, or the server's address.")
+@click.option("--row", "rows", multiple=True, required=True, help='A row as JSON: {"column": value, …}; may repeat.')
+@click.option("--request-id", help="Sent as x-request-id.")
+def score(uri: str, rows: tuple[str, ...], request_id: str | None) -> None:
+    """Score rows and print the answer."""
+    try:
+        parsed = [json.loads(row) for row in rows]
+    except ValueError as error:
+        raise UsageProblem(f"--row is not JSON: {error}") from None
+    if any(not isinstance(row, dict) for row in parsed):
+        raise UsageProblem('--row is not a JSON object; expected {"column": value, …}')
+    _print(_client(uri).score(parsed, request_id=request_id))
+
+
+def need(*modules: str) -> None:
+    """Raise ExtraMissing for the first module that is not installed."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise ExtraMissing.of(module, "serve", "the endpoint server")
+
+
+def check_exposure(host: str, token: str, *, insecure_local: bool) -> None:
+    """Refuse to serve without a token, unless on loopback and told so. Raises UsageProblem."""
+    if token:
+        return
+    if not insecure_local:
+        raise UsageProblem(f"no bearer token: set {_TOKEN}, or give --insecure-local for a server that only this machine can reach")
+    if not is_loopback(host):
+        raise UsageProblem(f"--insecure-local with --host {host}: other machines could reach it; use 127.0.0.1, or set {_TOKEN}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server on ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def only_model(project: Any) -> str:
+    """The one model of the settings, else of the registry. Raises UsageProblem where there are several."""
+    named = [n for n in project.settings.models if not set(n) & set("*?[")]
+    if len(named) == 1:
+        return str(named[0])
+    raise UsageProblem("which model? give --model NAME (the settings do not name exactly one)")
+
+
+def _client(uri: str) -> Any:
+    from pytest_mlgates.endpoint.client import EndpointClient
+
+    return EndpointClient(uri)
+
+
+def _print(answer: dict[str, Any]) -> None:
+    click.echo(json.dumps(answer, indent=2))

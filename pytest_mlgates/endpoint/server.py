@@ -1,0 +1,170 @@
+"""Start and stop an endpoint server as a process of its own, for the quickstart, the control plane and the tests."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+from pytest_mlgates.endpoint.client import TOKEN_VARIABLE
+from pytest_mlgates.errors import EndpointError
+
+_POLL_S = 0.05
+_STOP_WAIT_S = 15.0
+
+
+@dataclasses.dataclass(slots=True)
+class RunningEndpoint:
+    """A server that answers: its scoring URI, the supervisor's process id and its state folder.
+
+    As a context manager it stops the server on leaving.
+    """
+
+    uri: str
+    pid: int
+    state: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def base(self) -> str:
+        """Address without ``/score``."""
+        return self.uri.removesuffix("/score")
+
+    def stop(self) -> None:
+        """End the server by its process id: gracefully, then by force."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_WAIT_S
+        while time.monotonic() < deadline:
+            if self._ended():
+                return
+            time.sleep(_POLL_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self._ended()
+
+    def _ended(self) -> bool:
+        if self.process is not None:
+            return self.process.poll() is not None
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    def __enter__(self) -> RunningEndpoint:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+
+def start(
+    settings: Path | str | None,
+    *,
+    model: str,
+    stage: str = "Production",
+    host: str = "127.0.0.1",
+    port: int = 0,
+    workers: int = 2,
+    state: Path | None = None,
+    token: str = "",
+    insecure_local: bool = True,
+    follow_every_s: float = 5.0,
+    log_predictions: bool = True,
+    routes: bool = False,
+    wait_s: float = 120.0,
+    extra: Sequence[str] = (),
+) -> RunningEndpoint:
+    """Start ``mlgates endpoint serve`` and wait until ``/health`` is 200.
+
+    Parameters
+    ----------
+    settings
+        The project's ``mlgates.toml``; ``None``: found from the current directory.
+    model, stage
+        Registered name and what of it is served: a stage, an ``@alias`` or a version.
+    port
+        0 takes a free one.
+    state
+        Folder for the server's state and log; a fresh temporary one by default.
+    token
+        Bearer token the server asks for; handed over by environment, never on the command line.
+    insecure_local
+        Whether a server on loopback may do without a token.
+    routes
+        Serve what ``state/routes.json`` says, instead of resolving the stage first.
+
+    Raises
+    ------
+    EndpointError
+        The server ended, or was not ready within ``wait_s``; the message holds the last lines of its log.
+    """
+    state = state or Path(tempfile.mkdtemp(prefix="mlgates-endpoint-"))
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "server.json").unlink(missing_ok=True)
+    command = [sys.executable, "-c", "import sys; from pytest_mlgates.cli import main; sys.exit(main())"]
+    command += ["--settings", str(settings)] if settings else []
+    command += ["endpoint", "serve", "--model", model, "--stage", stage, "--host", host, "--port", str(port)]
+    command += ["--workers", str(workers), "--state", str(state), "--follow-every", str(follow_every_s)]
+    command += ["--insecure-local"] if insecure_local and not token else []
+    command += [] if log_predictions else ["--no-prediction-log"]
+    command += ["--from-routes"] if routes else []
+    environment = {**os.environ, **({TOKEN_VARIABLE: token} if token else {})}
+    if not token:
+        environment.pop(TOKEN_VARIABLE, None)
+    with (state / "server.log").open("ab") as output:
+        process = subprocess.Popen(
+            [*command, *extra], stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+        )
+    running = RunningEndpoint("", process.pid, state, process)
+    try:
+        running.uri = _wait_ready(process, state, wait_s)
+    except BaseException:
+        running.stop()
+        raise
+    return running
+
+
+def _wait_ready(process: subprocess.Popen[bytes], state: Path, wait_s: float) -> str:
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise EndpointError(f"the endpoint ended with code {process.returncode} before it was ready: {last_words(state)}")
+        base = address(state)
+        if base is not None:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{base}/health", timeout=2.0).status_code == 200:
+                    return f"{base}/score"
+        time.sleep(_POLL_S)
+    raise EndpointError(f"the endpoint was not ready within {wait_s:g} s: {last_words(state)}")
+
+
+def address(state: Path) -> str | None:
+    """Address of the server whose state this is, ``None`` before it listens."""
+    try:
+        found = json.loads((state / "server.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    host = "127.0.0.1" if found["host"] in ("0.0.0.0", "::") else found["host"]  # noqa: S104 read, not bound
+    return f"http://{host}:{found['port']}"
+
+
+def last_words(state: Path, lines: int = 3) -> str:
+    """Last lines of the server's log, in one line."""
+    try:
+        text = (state / "server.log").read_text("utf-8", errors="replace")
+    except FileNotFoundError:
+        return "it left no log"
+    return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip()) or "its log is empty"

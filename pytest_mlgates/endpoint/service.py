@@ -1,0 +1,246 @@
+"""The versions that one worker serves, and how they change while it serves.
+
+The worker watches `routes.RoutesFile`; a new generation is loaded in a thread, proved, and swapped in between two requests.
+One worker of the endpoint (whoever holds the lock) also follows the registry: when promotion moves the stage, it writes the
+next generation for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from pytest_mlgates.endpoint.metrics import Metrics
+from pytest_mlgates.endpoint.routes import Routes, RoutesFile, Target
+from pytest_mlgates.endpoint.schema import BadRequest, Rows
+from pytest_mlgates.endpoint.scorer import Scorer
+from pytest_mlgates.errors import MlgatesError
+from pytest_mlgates.ports import Predictor
+
+log = logging.getLogger("pytest_mlgates.endpoint")
+
+WATCH_EVERY_S = 0.2
+_SHADOW_QUEUE = 1000
+
+
+class NotReady(Exception):  # noqa: N818 an answer to give
+    """No model is loaded yet."""
+
+
+class ModelSource(Protocol):
+    """Where versions come from; given by whoever starts the server."""
+
+    def resolve(self, model: str, selector: str) -> str:
+        """Version that a stage, ``@alias`` or version means now. Raises ModelNotFound."""
+
+    def fetch(self, model: str, version: str) -> Path:
+        """Folder with the version's files, local."""
+
+    def load(self, folder: Path, label: str) -> Predictor:
+        """Load the model in a folder. Raises ModelUnusable."""
+
+
+class ScoringService:
+    """Scorers by version, and the routes that choose among them.
+
+    Parameters
+    ----------
+    source
+        See `ModelSource`.
+    state
+        The endpoint's routes.
+    metrics
+        Shared counters.
+    preloaded
+        Predictors by folder that the parent process has loaded already (shared memory, soon ready).
+    follow_every_s
+        Seconds between two looks at the registry; 0: never.
+    max_rows
+        See `schema.InputSchema`.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        state: RoutesFile,
+        metrics: Metrics,
+        *,
+        preloaded: dict[str, Predictor] | None = None,
+        follow_every_s: float = 5.0,
+        max_rows: int = 10_000,
+    ) -> None:
+        self._source = source
+        self._state = state
+        self._metrics = metrics
+        self._preloaded = preloaded or {}
+        self._follow_every_s = follow_every_s
+        self._max_rows = max_rows
+        self._routes = state.read()
+        self._scorers: dict[str, Scorer] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+        self._shadow_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shadow")
+        self._shadow_waiting = 0
+        self._leader: IO[str] | None = None
+        self._started = time.time()
+
+    @property
+    def model(self) -> str:
+        """Registered name of the model."""
+        return self._routes.model
+
+    async def start(self) -> None:
+        """Load what the routes name and begin to watch them. Raises MlgatesError when nothing can be served."""
+        stamp = self._state.stamp()
+        await self._adopt(self._state.read())
+        self._tasks = [asyncio.create_task(self._watch(stamp))]
+        if self._follow_every_s > 0:
+            self._tasks.append(asyncio.create_task(self._follow()))
+
+    async def stop(self) -> None:
+        """Stop watching."""
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if self._leader is not None:
+            self._leader.close()
+
+    def choose(self, request_id: str, version: str | None = None) -> Scorer:
+        """Return the scorer for a request id, or of a version asked for by name. Raises NotReady, BadRequest."""
+        if version is not None:
+            found = self._scorers.get(version)
+            if found is None or all(t.version != version for t in self._routes.targets):
+                served = ", ".join(t.version for t in self._routes.targets)
+                raise BadRequest(f"version {version!r} is not active; active: {served}", status=404)
+            return found
+        try:
+            return self._scorers[self._routes.pick(request_id)]
+        except (KeyError, IndexError):
+            raise NotReady("no model is loaded") from None
+
+    def observe(self, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float, request_id: str) -> None:
+        """Give an answered request to the shadow version, which scores it in the background."""
+        del scorer, predictions, latency_ms, request_id
+        shadow = self._routes.shadow
+        if shadow is None or self._shadow_waiting >= _SHADOW_QUEUE:
+            return
+        self._shadow_waiting += 1
+        self._shadow_pool.submit(self._score_in_shadow, self._scorers[shadow.version], rows)
+
+    def health(self) -> dict[str, Any]:
+        """What ``/health`` answers."""
+        ready = bool(self._scorers)
+        return {
+            "status": "ok" if ready else "loading",
+            "model_name": self._routes.model,
+            "model_version": self._routes.targets[0].version if self._routes.targets else None,
+            "versions": {t.version: t.percent for t in self._routes.targets},
+            "shadow": self._routes.shadow.version if self._routes.shadow else None,
+            "scored_by": {v: s.way.single for v, s in self._scorers.items()},
+            "generation": self._routes.generation,
+            "uptime_s": round(time.time() - self._started, 1),
+        }
+
+    def schema(self) -> dict[str, Any]:
+        """What ``/schema`` answers: Fabric's names for the signature's columns."""
+        version = self._routes.targets[0].version if self._routes.targets else ""
+        scorer = self._scorers.get(version)
+        columns = scorer.inputs if scorer else ()
+        return {
+            "model_name": self._routes.model,
+            "model_version": version,
+            "inputSignature": [{"name": c.name, "type": c.type, "required": c.required} for c in columns],
+        }
+
+    def _score_in_shadow(self, scorer: Scorer, rows: Rows) -> None:
+        try:
+            scorer.score(rows)
+            self._metrics.add("shadow_scored")
+        except BadRequest:
+            self._metrics.add("shadow_failed")
+        finally:
+            self._shadow_waiting -= 1
+
+    async def _adopt(self, routes: Routes) -> None:
+        """Load what is new, swap, drop what is no longer named."""
+        named = [*routes.targets, *([routes.shadow] if routes.shadow else [])]
+        loop = asyncio.get_running_loop()
+        ready = {}
+        for target in named:
+            have = self._scorers.get(target.version)
+            ready[target.version] = have or await loop.run_in_executor(self._loader, self._load, routes.model, target)
+        self._routes, self._scorers = routes, ready  # no await between: no request sees one without the other
+        self._state.acknowledge(routes.generation)
+
+    def _load(self, model: str, target: Target) -> Scorer:
+        label = f"{model} v{target.version}"
+        predictor = self._preloaded.get(target.folder) or self._source.load(Path(target.folder), label)
+        scorer = Scorer(predictor, model, target.version, max_rows=self._max_rows)
+        scorer.prepare()
+        return scorer
+
+    async def _watch(self, stamp: int) -> None:
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            now = self._state.stamp()
+            if now == stamp:
+                continue
+            stamp = now
+            routes = None
+            try:
+                routes = self._state.read()
+                if routes.generation != self._routes.generation:
+                    await self._adopt(routes)
+            except (MlgatesError, OSError, ValueError, KeyError) as error:
+                log.error("routes not adopted, the old ones stay: %s", error)
+                if routes is not None:
+                    self._state.acknowledge(routes.generation, str(error))
+
+    async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._follow_every_s)
+            if not self._routes.selector or not self._lead():
+                continue
+            try:
+                await loop.run_in_executor(self._loader, self._follow_once)
+            except MlgatesError as error:  # the registry is away, or the stage is empty: go on with what is loaded
+                log.warning("registry not followed: %s", error)
+
+    def _lead(self) -> bool:
+        if self._leader is not None:
+            return True
+        lock = (self._state.folder / "leader.lock").open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            return False
+        self._leader = lock
+        return True
+
+    def _follow_once(self) -> None:
+        routes = self._state.read()
+        if not routes.selector or len(routes.targets) != 1:  # a canary is under way: its owner decides
+            return
+        version = self._source.resolve(routes.model, routes.selector)
+        if version == routes.targets[0].version:
+            return
+        folder = self._source.fetch(routes.model, version)
+        log.info("%s %s moved from v%s to v%s", routes.model, routes.selector, routes.targets[0].version, version)
+        self._state.write(
+            dataclasses.replace(routes, generation=routes.generation + 1, targets=(Target(version, str(folder)),))
+        )
+
+
+def only(model: str, selector: str, version: str, folder: Path, *, generation: int = 1) -> Routes:
+    """Routes that send everything to one version."""
+    return Routes(generation, model, selector, (Target(version, str(folder)),))
