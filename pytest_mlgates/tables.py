@@ -22,12 +22,13 @@ _int = pa.int64()
 _float = pa.float64()
 
 SCHEMAS: dict[str, pa.Schema] = {
-    # the tutorial's columns, then ours; `state` is intent | committed | aborted | refused | observed
+    # the tutorial's columns, then ours; `state` is intent | committed | aborted | refused | observed | archived
     AUDIT: pa.schema(
         [
             ("event_id", _text), ("event_time", _time), ("model_name", _text), ("version", _text), ("from_stage", _text),
             ("to_stage", _text), ("actor", _text), ("git_sha", _text), ("rationale", _text), ("state", _text),
             ("evidence_id", _text), ("seq", _int), ("prev_hash", _text), ("hash", _text),
+            ("intent_id", _text), ("fence", _int), ("holder", _text),
         ]
     ),
     CHALLENGER: pa.schema(
@@ -67,7 +68,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         [
             ("alert_id", _text), ("event_time", _time), ("event", _text), ("rule", _text), ("model_name", _text),
             ("severity", _text), ("value", _float), ("threshold", _float), ("channel", _text), ("message", _text),
-            ("drift_run_id", _text), ("about", _text), ("window_start", _time), ("reason", _text),
+            ("drift_run_id", _text), ("about", _text), ("window_start", _time), ("metric", _text),
         ]
     ),
     COST: pa.schema(

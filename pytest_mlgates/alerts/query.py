@@ -1,0 +1,72 @@
+"""A rule's query over the drift metrics, in DuckDB over Arrow."""
+
+from __future__ import annotations
+
+import datetime as dt
+import fnmatch
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from pytest_mlgates.alerts.rules import Bin
+
+if TYPE_CHECKING:
+    from pytest_mlgates.config import AlertRule
+    from pytest_mlgates.ports import TableStore
+
+_COLUMNS = ("run_id", "run_timestamp", "model_name", "model_version", "metric_type", "value", "current_days")
+_CLOCK_SKEW = dt.timedelta(minutes=5)
+_AGGREGATES = {"max": "max(value)", "min": "min(value)", "avg": "avg(value)", "median": "median(value)"}
+
+# NaN is what a drift run writes on thin data: no verdict, so no bin
+_SQL = """
+    SELECT model_name, epoch_us(run_timestamp) // $width * $width AS bin, {aggregate} AS value,
+           arg_max(metric_type, value), arg_max(run_id, value), arg_max(model_version, value)
+    FROM metrics
+    WHERE list_contains($metrics, metric_type) AND current_days = $window AND isfinite(value)
+    GROUP BY model_name, bin
+    ORDER BY model_name, bin
+"""
+
+
+def bins_by_model(store: TableStore, rule: AlertRule, *, since: dt.datetime, now: dt.datetime) -> dict[str, list[Bin]]:
+    """Return the rule's bins from ``since`` on, per model, in order of time.
+
+    Rows stamped more than five minutes after ``now`` are left out. An absent table has no bins; a table without the columns
+    raises LakehouseError.
+    """
+    if not store.exists(rule.table):
+        return {}
+    upto = now + _CLOCK_SKEW
+    where = f"run_timestamp >= '{_iso(since)}' AND run_timestamp <= '{_iso(upto)}'"
+    rows = store.read(rule.table, columns=_COLUMNS, where=where)
+    width = rule.bin_minutes * 60_000_000
+    with duckdb.connect() as connection:
+        connection.register("metrics", rows)
+        found = connection.execute(
+            _SQL.format(aggregate=_AGGREGATES[rule.aggregate]),
+            {"width": width, "metrics": list(rule.metrics), "window": rule.window_days},
+        ).fetchall()
+    out: dict[str, list[Bin]] = {}
+    for model, start, value, metric, run_id, version in found:
+        if fnmatch.fnmatchcase(model, rule.model):
+            moment = dt.datetime.fromtimestamp(start / 1e6, dt.UTC)
+            out.setdefault(model, []).append(Bin(moment, float(value), metric or "", run_id or "", version or ""))
+    return out
+
+
+def drifted_features(store: TableStore, table: str, run_id: str, *, at_most: int = 5) -> list[dict[str, Any]]:
+    """Return the per-feature PSI rows of a drift run, largest first: ``feature``, ``psi``, ``status``; empty where there are none."""
+    if not run_id or not store.exists(table):
+        return []
+    quoted = run_id.replace("'", "''")
+    rows = store.read(
+        table, columns=["feature_name", "metric_type", "value", "status"], where=f"run_id = '{quoted}' AND metric_type = 'psi'"
+    ).to_pylist()
+    known = [r for r in rows if r["value"] is not None and r["value"] == r["value"]]  # NaN differs from itself
+    ranked = sorted(known, key=lambda r: -r["value"])[:at_most]
+    return [{"feature": r["feature_name"], "psi": float(r["value"]), "status": r["status"] or ""} for r in ranked]
+
+
+def _iso(moment: dt.datetime) -> str:
+    return moment.astimezone(dt.UTC).isoformat(timespec="microseconds")
