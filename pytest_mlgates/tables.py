@@ -12,6 +12,8 @@ CHALLENGER = "lh_gold.ml_champion_challenger"
 FORECASTS = "lh_gold.slot_revenue_forecasts"
 DRIFT_METRICS = "lh_gold.ml_drift_metrics"
 RETRAIN_TRIGGERS = "lh_gold.ml_retrain_triggers"
+DRIFT_INJECTIONS = "lh_gold.ml_drift_injections"
+DRIFT_SUPPRESSIONS = "lh_gold.ml_drift_suppressions"
 PREDICTION_LOG = "lh_gold.ml_prediction_log"
 ALERTS = "lh_gold.ml_alerts"
 COST = "lh_gold.ml_cost"
@@ -50,6 +52,20 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("reasons", _text), ("drift_run_id", _text), ("status", _text),
         ]
     ),
+    # `status` is injected | undone; the versions are those of the table whose rows were shifted
+    DRIFT_INJECTIONS: pa.schema(
+        [
+            ("injection_id", _text), ("injected_at", _time), ("model_name", _text), ("table_name", _text), ("feature", _text),
+            ("factor", _float), ("first_date", pa.date32()), ("last_date", pa.date32()), ("version_before", _int),
+            ("version_after", _int), ("status", _text),
+        ]
+    ),
+    DRIFT_SUPPRESSIONS: pa.schema(
+        [
+            ("suppression_id", _text), ("created_at", _time), ("model_name", _text), ("feature", _text), ("reason", _text),
+            ("until", pa.date32()), ("actor", _text),
+        ]
+    ),
     FORECASTS: pa.schema(
         [
             ("property_id", _int), ("play_date", pa.date32()), ("predicted_revenue", _float), ("model_name", _text),
@@ -79,4 +95,4 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
 }  # fmt: skip
 
-APPEND_ONLY = frozenset({AUDIT, DRIFT_METRICS, RETRAIN_TRIGGERS, ALERTS})
+APPEND_ONLY = frozenset({AUDIT, DRIFT_METRICS, RETRAIN_TRIGGERS, ALERTS, DRIFT_INJECTIONS, DRIFT_SUPPRESSIONS})

@@ -1,0 +1,212 @@
+"""The numbers of drift, each a function of counts or of two distributions; no I/O, no thresholds of taste."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import special, stats
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "benjamini_hochberg",
+    "chi_square",
+    "cramers_v",
+    "jensen_shannon_distance",
+    "kolmogorov_p",
+    "population_stability_index",
+    "psi_null_quantile",
+    "smallest_visible_shift",
+]
+
+ASYMPTOTIC_ROWS = 350  # from here the chi-square form of the PSI's null is within 3 % of the simulated quantile
+_NULL_DRAWS = 4000
+_CHI_SQUARE_DRAWS = 9999
+_SMALL_EXPECTED = 5.0
+
+
+def population_stability_index(reference: ArrayLike, current: ArrayLike, *, smoothing: float = 0.5) -> float:
+    """Return the population stability index of two rows of counts over the same cells.
+
+    ``sum((q - p) * ln(q / p))`` with ``p`` and ``q`` the shares of the reference and of the current counts after
+    ``smoothing`` has been added to every cell (Krichevsky-Trofimov), so that an empty cell is a finite surprise that
+    shrinks with the sample, and not an artefact of a clipping constant.
+
+    Parameters
+    ----------
+    reference, current : array_like, shape (cells,), counts >= 0
+    smoothing : float >= 0
+
+    Returns
+    -------
+    float
+        0 for equal shares; NaN where either row is empty.
+
+    References
+    ----------
+    B. Yurdakul, Statistical Properties of Population Stability Index, 2018.
+
+    Examples
+    --------
+    >>> round(population_stability_index([50, 50], [80, 20]), 3)
+    0.403
+    """
+    p = np.asarray(reference, dtype=float)
+    q = np.asarray(current, dtype=float)
+    if p.sum() <= 0 or q.sum() <= 0:
+        return math.nan
+    p = (p + smoothing) / (p.sum() + smoothing * p.size)
+    q = (q + smoothing) / (q.sum() + smoothing * q.size)
+    with np.errstate(divide="ignore", invalid="ignore"):  # without smoothing an empty cell is infinitely surprising
+        terms = (q - p) * np.log(q / p)
+    return float(np.sum(np.where(p == q, 0.0, terms)))
+
+
+def psi_null_quantile(reference: ArrayLike, current_rows: float, *, level: float = 0.99) -> float:
+    """Return the quantile of the smoothed PSI that chance alone gives, for this reference and this many current rows.
+
+    From `ASYMPTOTIC_ROWS` rows on ``(1/n + 1/m) * chi2(cells - 1)`` (Yurdakul 2018, eq. 4.13); below, a Monte Carlo
+    null: shares drawn from the Dirichlet posterior of the reference counts, both samples from a multinomial of those.
+
+    Parameters
+    ----------
+    reference : array_like, shape (cells,), counts >= 0
+    current_rows : float > 0
+        Effective rows: rows divided by their design effect.
+    level : float in (0, 1)
+    """
+    counts = np.asarray(reference, dtype=float)
+    n, m = float(counts.sum()), float(current_rows)
+    if counts.size < 2 or n <= 0 or m <= 0:
+        return math.nan
+    if min(n, m) >= ASYMPTOTIC_ROWS:
+        return float((1 / n + 1 / m) * stats.chi2.ppf(level, counts.size - 1))
+    return _simulated_psi_quantile(tuple(np.round(counts).astype(int).tolist()), max(1, round(m)), level)
+
+
+@functools.lru_cache(maxsize=512)
+def _simulated_psi_quantile(counts: tuple[int, ...], m: int, level: float) -> float:
+    rng = np.random.default_rng(20180101)  # a fixed seed: the same data must always get the same threshold
+    observed = np.asarray(counts, dtype=float)
+    shares = rng.dirichlet(observed + 0.5, size=_NULL_DRAWS)
+    p = rng.multinomial(int(observed.sum()), shares) + 0.5
+    q = rng.multinomial(m, shares) + 0.5
+    p /= p.sum(axis=1, keepdims=True)
+    q /= q.sum(axis=1, keepdims=True)
+    return float(np.quantile(np.sum((q - p) * np.log(q / p), axis=1), level))
+
+
+def chi_square(reference: ArrayLike, current: ArrayLike) -> tuple[float, float]:
+    """Return Pearson's chi-square of the 2 x cells table (no continuity correction) and its p-value.
+
+    Where an expected count is below 5 the p-value comes from 9,999 tables with the same margins (multivariate
+    hypergeometric): the chi-square form would call a single row in a rare cell a miracle. Counts may be fractions
+    (effective counts); they are then rounded for the simulation only.
+
+    Returns
+    -------
+    tuple of float
+        ``(chi2, p)``; ``(0, 1)`` where only one cell holds anything; NaN where a row is empty.
+
+    Examples
+    --------
+    >>> chi2, p = chi_square([30, 70], [70, 30])
+    >>> round(chi2, 6), p < 1e-7
+    (32.0, True)
+    """
+    table = np.vstack([np.asarray(reference, dtype=float), np.asarray(current, dtype=float)])
+    if (table.sum(axis=1) <= 0).any():
+        return math.nan, math.nan
+    table = table[:, table.sum(axis=0) > 0]
+    if table.shape[1] < 2:
+        return 0.0, 1.0
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+    statistic = float(((table - expected) ** 2 / expected).sum())
+    if expected.min() >= _SMALL_EXPECTED:
+        return statistic, float(stats.chi2.sf(statistic, table.shape[1] - 1))
+    return statistic, _permutation_p(table, statistic)
+
+
+def _permutation_p(table: NDArray[np.float64], statistic: float) -> float:
+    whole = np.round(table).astype(np.int64)
+    margins = whole.sum(axis=0)
+    drawn_rows = int(whole[1].sum())
+    if drawn_rows == 0 or margins.sum() == drawn_rows:
+        return 1.0
+    rng = np.random.default_rng(1900)
+    drawn = rng.multivariate_hypergeometric(margins, drawn_rows, size=_CHI_SQUARE_DRAWS, method="marginals")
+    share = drawn_rows / margins.sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = (drawn - margins * share) ** 2 / (margins * share * (1 - share))
+    null = np.nansum(gap, axis=1)
+    seen = np.nansum((whole[1] - margins * share) ** 2 / np.maximum(margins * share * (1 - share), 1e-300))
+    del statistic  # of the unrounded table: printed, while the p-value compares like with like
+    return float((1 + np.count_nonzero(null >= seen * (1 - 1e-12))) / (_CHI_SQUARE_DRAWS + 1))
+
+
+def cramers_v(chi2: float, n: float, cells: int) -> float:
+    """Return Cramér's V of a 2 x cells table: ``sqrt(chi2 / n)``, between 0 and 1 (Cramér 1946); 0 for a single cell."""
+    if cells < 2:
+        return 0.0
+    return math.sqrt(max(chi2, 0.0) / n) if n > 0 else math.nan
+
+
+def jensen_shannon_distance(reference: ArrayLike, current: ArrayLike) -> float:
+    """Return the Jensen-Shannon distance in base 2 (root of the divergence) of two rows of counts, between 0 and 1.
+
+    Equals ``scipy.spatial.distance.jensenshannon(p, q, base=2)`` (Endres & Schindelin 2003); NaN where a row is empty.
+    """
+    p = np.asarray(reference, dtype=float)
+    q = np.asarray(current, dtype=float)
+    if p.sum() <= 0 or q.sum() <= 0:
+        return math.nan
+    p, q = p / p.sum(), q / q.sum()
+    middle = (p + q) / 2
+    divergence = float(np.sum(special.rel_entr(p, middle) + special.rel_entr(q, middle)) / 2 / math.log(2))
+    return math.sqrt(max(divergence, 0.0))
+
+
+def kolmogorov_p(distance: float, n: float, m: float) -> float:
+    """Return the p-value of a two-sample Kolmogorov-Smirnov distance, as scipy's ``ks_2samp(method="asymp")`` does.
+
+    ``n`` and ``m`` may be effective sizes. With ties the p-value is an upper bound, so ties raise no false alarm.
+    """
+    if not math.isfinite(distance) or n <= 0 or m <= 0:
+        return math.nan
+    return float(np.clip(stats.kstwo.sf(distance, max(1, np.round(n * m / (n + m)))), 0.0, 1.0))
+
+
+def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Return the q-value of each p-value: the smallest false discovery rate at which it would be called.
+
+    ``q_(i) = min_{j >= i} p_(j) * k / j`` over the sorted p-values (Benjamini & Hochberg 1995). NaN stays NaN and is
+    not counted as a test.
+
+    Examples
+    --------
+    >>> benjamini_hochberg([0.01, 0.02, 0.03]).round(3).tolist()
+    [0.03, 0.03, 0.03]
+    """
+    p = np.asarray(p_values, dtype=float)
+    q = np.full(p.shape, np.nan)
+    tested = np.flatnonzero(np.isfinite(p))
+    if tested.size == 0:
+        return q
+    order = tested[np.argsort(p[tested], kind="stable")]
+    scaled = p[order] * order.size / np.arange(1, order.size + 1)
+    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return q
+
+
+def smallest_visible_shift(n: float, m: float, *, level: float = 0.01, power: float = 0.8) -> float:
+    """Return the smallest shift of a mean, in standard deviations, that these many rows show with this power.
+
+    ``(z_{1-level/2} + z_{power}) * sqrt(1/n + 1/m)``, the two-sample z-test; infinite where a side is empty.
+    """
+    if n <= 0 or m <= 0:
+        return math.inf
+    return float((stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)) * math.sqrt(1 / n + 1 / m))

@@ -1,0 +1,152 @@
+"""Rows to profile, wherever they lie: an Arrow table, a pandas frame, Parquet files, or a stream that can be read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pytest_mlgates.drift.columns import Kind, kind_of
+from pytest_mlgates.errors import DataUnusable
+
+BATCH_ROWS = 131_072
+
+
+class Source(Protocol):
+    """Rows that can be read more than once."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns and types."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One whole column."""
+
+    def sample(self, columns: Sequence[str], rows: int) -> pa.Table:
+        """About ``rows`` rows taken evenly from the whole."""
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows, in batches."""
+
+
+class ArrowSource:
+    """An Arrow table in memory."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        self.schema = table.schema
+        self.rows = int(table.num_rows)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One whole column."""
+        return self._table.column(name)
+
+    def sample(self, columns: Sequence[str], rows: int) -> pa.Table:
+        """Every k-th row."""
+        chosen = self._table.select(list(columns))
+        return chosen if self.rows <= rows else chosen.take(pa.array(np.linspace(0, self.rows - 1, rows).astype(np.int64)))
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows, in batches."""
+        yield from self._table.select(list(columns)).to_batches(max_chunksize=BATCH_ROWS)
+
+
+class ParquetSource:
+    """One Parquet file, or a folder of them, read a batch at a time."""
+
+    def __init__(self, path: Path) -> None:
+        paths = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        if not paths or not all(p.is_file() for p in paths):
+            raise DataUnusable(f"{path}: no Parquet file there; check the path")
+        if path.is_dir() and (path / "_delta_log").is_dir():
+            # its log says which files and rows still count; the files alone would bring deleted rows back
+            raise DataUnusable(f"{path} is a Delta table; read it through the lakehouse, or with deltalake.QueryBuilder")
+        try:
+            plain = pq.read_schema(paths[0])
+            # text stays dictionary-encoded as it lies in the file: counting codes costs a tenth of decoding strings
+            text = [f.name for f in plain if kind_of(f.type) is Kind.CATEGORY and not pa.types.is_boolean(f.type)]
+            self._files = [pq.ParquetFile(p, read_dictionary=text) for p in paths]
+        except (pa.ArrowException, OSError) as error:
+            raise DataUnusable(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from error
+        self.schema = self._files[0].schema_arrow
+        self.rows = sum(f.metadata.num_rows for f in self._files)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One whole column."""
+        return pa.chunked_array([c for f in self._files for c in f.read([name]).column(0).chunks], self.schema.field(name).type)
+
+    def sample(self, columns: Sequence[str], rows: int) -> pa.Table:
+        """Short runs of rows at even distances: a row group each, cut to what is needed."""
+        groups = [(f, g) for f in self._files for g in range(f.metadata.num_row_groups)]
+        chosen = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, 16).astype(int))]
+        share = max(1, rows // len(chosen))
+        parts = []
+        for file, group in chosen:
+            parts.append(ArrowSource(file.read_row_group(group, columns=list(columns))).sample(columns, share))
+        return pa.concat_tables(parts)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows, in batches."""
+        for file in self._files:
+            yield from file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False)
+
+
+class StreamSource:
+    """A stream that can be opened again, such as ``lambda columns: store.batches(table, columns=columns, where=…)``."""
+
+    def __init__(self, open_stream: Callable[[Sequence[str]], Iterable[pa.RecordBatch]], schema: pa.Schema, rows: int) -> None:
+        self._open = open_stream
+        self.schema = schema
+        self.rows = rows
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One whole column."""
+        return pa.chunked_array([batch.column(0) for batch in self._open([name])], self.schema.field(name).type)
+
+    def sample(self, columns: Sequence[str], rows: int) -> pa.Table:
+        """Every k-th row, by a pass over the stream."""
+        step = max(1, self.rows // rows)
+        parts, seen = [], 0
+        for batch in self._open(columns):
+            index = np.arange((-seen) % step, batch.num_rows, step)
+            parts.append(batch.take(pa.array(index)))
+            seen += batch.num_rows
+        return pa.Table.from_batches(parts, pa.schema([self.schema.field(c) for c in columns]))
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows, in batches."""
+        yield from self._open(columns)
+
+
+def as_source(rows: Any, what: str) -> Source:
+    """Return the rows as a `Source`: an Arrow table, record batch or reader, a pandas frame, or a Parquet path.
+
+    Raises
+    ------
+    DataUnusable
+        ``rows`` is none of them, or cannot be read.
+    """
+    if isinstance(rows, ArrowSource | ParquetSource | StreamSource):
+        return rows
+    if isinstance(rows, pa.Table):
+        return ArrowSource(rows)
+    if isinstance(rows, pa.RecordBatch):
+        return ArrowSource(pa.Table.from_batches([rows]))
+    if isinstance(rows, pa.RecordBatchReader):
+        return ArrowSource(rows.read_all())
+    if isinstance(rows, str | Path):
+        return ParquetSource(Path(rows))
+    if hasattr(rows, "iloc") and hasattr(rows, "columns"):
+        try:
+            return ArrowSource(pa.Table.from_pandas(rows, preserve_index=False))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataUnusable(f"the {what} frame has a column of mixed types: {' '.join(str(error).split())[:200]}") from error
+    raise DataUnusable(f"the {what} rows are {type(rows).__name__}; give an Arrow table, a pandas frame or a Parquet path")
