@@ -1,0 +1,199 @@
+"""Calibration error with its bias taken out and an interval, for probabilities and for regressors, binned and smooth."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy import stats as sps
+
+from pytest_mlgates.results import Estimate
+from pytest_mlgates.stats.arrays import Bools, Floats, Ints, NotEnough
+from pytest_mlgates.stats.interval import z_quantile
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bins:
+    """One row per bin that has data: rows, mean prediction, mean outcome, standard error of the gap between the two."""
+
+    rows: Ints
+    predicted: Floats
+    observed: Floats
+    gap_se: Floats
+    unit: float = 1.0
+
+    @property
+    def gap(self) -> Floats:
+        """Mean outcome minus mean prediction, per bin, over ``unit``."""
+        return (self.observed - self.predicted) / self.unit
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CalibrationError:
+    """Expected calibration error: the mean over rows of |mean outcome - mean prediction| of the row's bin.
+
+    Attributes
+    ----------
+    plug_in
+        The usual estimate; its expectation is above the truth.
+    debiased
+        With the bias taken out, never below zero.
+    se
+        Standard error of both.
+    n
+        Rows.
+    """
+
+    plug_in: float
+    debiased: float
+    se: float
+    n: int
+    bins: Bins
+
+    def pass_bound(self, confidence: float = 0.95) -> float:
+        """Upper one-sided bound: plug-in + z se; conservative, since the plug-in errs upwards."""
+        return self.plug_in + z_quantile(confidence) * self.se
+
+    def fail_bound(self, confidence: float = 0.95) -> float:
+        """Lower one-sided bound: debiased - z se, at least zero."""
+        return max(0.0, self.debiased - z_quantile(confidence) * self.se)
+
+    def interval(self, confidence: float = 0.95) -> Estimate:
+        """Two-sided interval around the debiased value, cut at zero."""
+        half = z_quantile((1 + confidence) / 2) * self.se
+        return Estimate(
+            self.debiased, max(0.0, self.debiased - half), self.debiased + half, self.n, "ECE, debiased", confidence
+        )
+
+
+def probability_bins(outcome: Bools, probability: Floats, bins: int = 10) -> Bins:
+    """Put predictions in bins of equal width on [0, 1], a prediction on an edge in the lower bin.
+
+    Parameters
+    ----------
+    outcome : ndarray, shape (n,), bool
+    probability : ndarray, shape (n,), in [0, 1]
+    """
+    place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], probability)
+    rows = np.bincount(place, minlength=bins)
+    hits = np.bincount(place, outcome, bins)
+    total = np.bincount(place, probability, bins)
+    has = rows > 0
+    rows, hits = rows[has], hits[has]
+    # one success and one failure added: a bin of a few equal outcomes does not claim to be certain
+    smooth = (hits + 1) / (rows + 2)
+    return Bins(rows, total[has] / rows, hits / rows, np.sqrt(smooth * (1 - smooth) / rows))
+
+
+def quantile_bins(outcome: Floats, prediction: Floats, bins: int = 10) -> Bins:
+    """Put predictions in bins of equal count, by quantile of the prediction; gaps are in units of mean |outcome|.
+
+    Equal predictions share a bin, so there may be fewer bins, one at least.
+
+    Raises
+    ------
+    NotEnough
+        Every outcome is zero, so that the unit is zero.
+    """
+    unit = float(np.abs(outcome).mean())
+    if unit == 0:
+        raise NotEnough("y_true is zero everywhere, calibration relative to its mean is undefined")
+    edges = np.unique(np.quantile(prediction, np.linspace(0, 1, bins + 1)[1:-1]))
+    place = np.searchsorted(edges, prediction)
+    size = edges.size + 1
+    rows = np.bincount(place, minlength=size)
+    has = rows > 0
+    rows = rows[has]
+    observed = np.bincount(place, outcome, size)[has] / rows
+    predicted = np.bincount(place, prediction, size)[has] / rows
+    error = outcome - prediction
+    pooled = float(error.var())
+    square = np.bincount(place, error * error, size)[has]
+    spread = np.maximum(square - rows * (observed - predicted) ** 2, 0.0)
+    # four pooled rows are added to each bin, so that a bin of one or two rows has a variance too
+    variance = (spread + 4 * pooled) / (np.maximum(rows - 1, 0) + 4)
+    return Bins(rows, predicted, observed, np.sqrt(variance / rows) / unit, unit)
+
+
+def calibration_error(bins: Bins) -> CalibrationError:
+    """Return the expected calibration error of a table of bins.
+
+    Notes
+    -----
+    The plug-in overstates: |gap| of a bin is a folded normal, whose mean is above the true |gap|. The bias is estimated
+    by the parametric bootstrap of Kumar, Liang and Ma, "Verified uncertainty calibration" (2019, section 5), in closed
+    form: E|N(g, s)| - |g|. The standard error joins the folded normals' variances and the spread of |gap| over rows. No
+    percentile bootstrap: it resamples the bias along and misses a true zero always.
+    """
+    n = int(bins.rows.sum())
+    weight = bins.rows / n
+    size = np.abs(bins.gap)
+    folded = folded_mean(size, bins.gap_se)
+    plug_in = float(weight @ size)
+    debiased = max(0.0, float(weight @ (2 * size - folded)))
+    within = weight**2 @ np.maximum(size**2 + bins.gap_se**2 - folded**2, 0.0)
+    between = max(float(weight @ size**2) - plug_in**2, 0.0) / n
+    return CalibrationError(plug_in, debiased, math.sqrt(float(within) + between), n, bins)
+
+
+def folded_mean(mean: Floats, sd: Floats) -> Floats:
+    """Mean of |N(mean, sd²)|: sd √(2/π) exp(-mean²/2sd²) + mean (1 - 2Φ(-mean/sd)). Leone, Nelson and Nottingham (1961)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(sd > 0, mean / np.where(sd > 0, sd, 1.0), np.inf)
+    return sd * math.sqrt(2 / math.pi) * np.exp(-0.5 * ratio**2) + mean * (1 - 2 * sps.norm.cdf(-ratio))
+
+
+def smooth_calibration_error(outcome: Bools, probability: Floats, grid: int = 1000) -> float:
+    """Return the smooth calibration error smECE of Błasiok and Nakkiran, "Smooth ECE" (2023): no bins, no bin edges.
+
+    The residual y - p is smoothed over p with a Gaussian reflected at 0 and 1, whose width is the fixed point where the
+    smoothed error equals the width; the result is the integral of its absolute value. Rows are first collected on a
+    grid of ``grid`` cells.
+    """
+    cell = np.minimum((probability * grid).astype(np.intp), grid - 1)
+    residual = np.bincount(cell, outcome - probability, grid) / probability.size
+    mirrored = np.concatenate((residual, residual[::-1]))
+    spectrum = np.fft.rfft(mirrored)
+    frequency = np.arange(spectrum.size) * (math.pi / grid)
+
+    def smoothed(width: float) -> float:
+        kernel = np.exp(-0.5 * (frequency * width * grid) ** 2)
+        return float(np.abs(np.fft.irfft(spectrum * kernel, 2 * grid)[:grid]).sum())
+
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        if smoothed(middle) < middle:
+            high = middle
+        else:
+            low = middle
+    return smoothed(high)
+
+
+def observed_expected(outcome: Floats, prediction: Floats, confidence: float = 0.95) -> Estimate:
+    """Return the ratio of observed to expected events with a two-sided interval.
+
+    Raises
+    ------
+    NotEnough
+        The predictions sum to zero or less.
+
+    Notes
+    -----
+    Delta method on the log ratio; under 10 events the exact Poisson interval of the count (Garwood 1936) over the
+    expected number.
+    """
+    n = outcome.size
+    events, expected = float(outcome.sum()), float(prediction.sum())
+    if expected <= 0:
+        raise NotEnough("the predictions sum to zero, observed over expected is undefined")
+    tail = (1 - confidence) / 2
+    ratio = events / expected
+    if events < 10:
+        low = 0.0 if events <= 0 else float(sps.chi2.ppf(tail, 2 * events)) / 2 / expected
+        high = float(sps.chi2.ppf(1 - tail, 2 * events + 2)) / 2 / expected
+        return Estimate(ratio, low, high, n, "observed/expected, Garwood", confidence)
+    se = float(np.std(outcome - ratio * prediction)) / math.sqrt(n) / (events / n)
+    half = z_quantile(1 - tail) * se
+    return Estimate(ratio, ratio * math.exp(-half), ratio * math.exp(half), n, "observed/expected, log delta", confidence)

@@ -1,0 +1,84 @@
+"""The share of calls over a latency objective, bounded against the share that a percentile allows, also when slow calls come in runs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pytest_mlgates.stats.arrays import Bools, Floats
+from pytest_mlgates.stats.proportions import share_bounds
+
+LOOKS = (1_000, 2_000, 4_000, 8_000, 16_000)
+FEWEST_CALLS = 299  # 0.99**299 < 0.05: with fewer, no outcome shows that a p99 holds
+_GAP = 3  # slow calls at most this many calls apart belong to one run
+_UNSEEN = 8.0  # design effect taken for granted until runs can be measured, unless calls keep well away from the objective
+_RUNS = 5  # runs from which their mean length is believed
+_HEADROOM = 4.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TailShare:
+    """Share of calls over the objective, with one-sided bounds.
+
+    ``pass_effect`` and ``fail_effect`` are the design effects (rows per independent row) behind the upper and the lower
+    bound; ``runs`` is the number of runs of slow calls.
+    """
+
+    share: float
+    low: float
+    high: float
+    calls: int
+    over: int
+    runs: int
+    pass_effect: float
+    fail_effect: float
+
+
+def tail_share(
+    seconds: Floats,
+    objective: float,
+    *,
+    failed: Bools | None = None,
+    concurrency: int = 1,
+    alpha: float = 0.01,
+    q: float = 0.99,
+) -> TailShare:
+    """Bound the share of calls that took longer than ``objective`` or failed.
+
+    Parameters
+    ----------
+    seconds : ndarray, shape (n,), in order of the calls, seconds
+    objective
+        Seconds.
+    failed : ndarray, shape (n,), bool
+        Calls that errored; they count as over the objective.
+    concurrency
+        Calls in flight at once: one stall makes that many slow.
+    alpha
+        Of each one-sided bound at this look.
+    q
+        The percentile, as a share.
+
+    Notes
+    -----
+    Clopper-Pearson bounds on counts divided by a design effect. With slow calls in runs of mean length L (geometric, a
+    two-state Markov chain) it is 2L - 1 (variance inflation (1 + r)/(1 - r), r = 1 - 1/L; Kish 1965 for the name). Runs
+    that were not seen cannot be measured: until five runs were seen, the upper bound takes an effect of eight, except
+    where the calls keep a fourfold distance from the objective at this percentile.
+    """
+    slow = seconds > objective
+    if failed is not None:
+        slow = slow | failed
+    calls, over = slow.size, int(np.count_nonzero(slow))
+    where = np.flatnonzero(slow)
+    runs = int(np.count_nonzero(np.diff(where) > _GAP)) + 1 if over else 0
+    measured = max(1.0, 2.0 * over / runs - 1.0) if runs else 1.0
+    fail_effect = max(measured, float(concurrency) if over > runs else 1.0)
+    far = float(np.quantile(seconds, q)) * _HEADROOM <= objective and over <= 1
+    unseen = 1.0 if far or runs >= _RUNS else _UNSEEN
+    pass_effect = max(measured, unseen, float(concurrency) if over > runs or concurrency > 1 else 1.0)
+    low = share_bounds(over / fail_effect, calls / fail_effect, 1 - alpha)[0]
+    high = share_bounds(over / pass_effect, calls / pass_effect, 1 - alpha)[1]
+    share = over / calls
+    return TailShare(share, min(low, share), max(high, share), calls, over, runs, pass_effect, fail_effect)
