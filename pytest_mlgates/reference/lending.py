@@ -194,11 +194,12 @@ def applications() -> pd.DataFrame:
 def split(store: TableStore, frame: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, int]:
     """Return training rows, the permanent holdout (written on the first call) and the version of its table.
 
-    Two applications with the same inputs are both training rows, so that no row of the holdout is one that was learned.
+    Applications that are alike in the baseline's inputs are all training rows, so that no row of the holdout is one that either
+    model has learned.
     """
     if not store.exists(HOLDOUT):
-        usable = frame.dropna(subset=SENSITIVE)
-        usable = usable[~usable[INPUTS].duplicated(keep=False)]
+        alone = ~frame[BASELINE_INPUTS].round(4).duplicated(keep=False)
+        usable = frame[alone].dropna(subset=SENSITIVE)
         size = round(len(frame) * HOLDOUT_SHARE)
         if size >= len(usable):
             raise DataUnusable(
@@ -260,7 +261,7 @@ class _Job:
                 holdout=self.holdout,
                 expected=held,
                 training=self.training,
-                inputs=inputs,
+                row_columns=[*inputs, TARGET],
                 training_predictions=seen,
                 metrics=metrics,
             )

@@ -61,7 +61,7 @@ def log_artifacts(
     holdout: pd.DataFrame,
     expected: npt.NDArray[np.float64],
     training: pd.DataFrame,
-    inputs: Sequence[str],
+    row_columns: Sequence[str],
     training_predictions: npt.NDArray[np.float64],
     metrics: Mapping[str, Mapping[str, float]],
 ) -> None:
@@ -77,9 +77,9 @@ def log_artifacts(
         Predictions of ``holdout``, shape (n,).
     training
         The rows that the model was fitted on.
-    inputs
-        The model's input columns, in order; their values in ``training`` are hashed, so that a later check can find rows of the
-        holdout among them.
+    row_columns
+        The model's inputs and its target; their values in ``training`` are hashed (`checks.row_hashes`), so that gate 2 can find
+        rows of the holdout among them.
     training_predictions
         The model's predictions of ``training``.
     metrics
@@ -93,7 +93,7 @@ def log_artifacts(
         "expected": pa.array(expected, pa.float64()),
     }
     run.log_artifact(EXPECTED_PREDICTIONS, _parquet(pa.table(stored)))
-    run.log_artifact(TRAINING_ROWS, _parquet(pa.table({"row_hash": pa.array(row_hashes(training[list(inputs)]))})))
+    run.log_artifact(TRAINING_ROWS, _parquet(pa.table({"row_hash": pa.array(row_hashes(training[list(row_columns)]))})))
     run.log_artifact(TRAINING_METRICS, json.dumps(metrics, indent=2, sort_keys=True).encode())
     reference = training.assign(prediction=training_predictions)
     run.log_artifact(REFERENCE, _parquet(pa.Table.from_pandas(reference, preserve_index=False)))

@@ -279,7 +279,7 @@ class _Job:
             holdout=parts.holdout,
             expected=predict(model, parts.holdout),
             training=rows,
-            inputs=FEATURES,
+            row_columns=[*FEATURES, TARGET],
             training_predictions=predict(model, rows),
             metrics=metrics,
         )
