@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_mlgates.config import AlertRule, Channel, Settings
     from pytest_mlgates.ports import TableStore
 
+_LOCK_WAIT_S = 30.0
 _KEEP_TRYING = dt.timedelta(days=3)
 """What is older is not sent to a channel that never had it, so a channel added today is not told of last month."""
 
@@ -43,19 +44,31 @@ class Delivery:
     detail: str
 
 
-def deliver_pending(store: TableStore, settings: Settings, *, now: dt.datetime, env: Mapping[str, str]) -> tuple[Delivery, ...]:
-    """Deliver what no channel has confirmed yet. One process at a time does so; another finds the lock taken and leaves it to it."""
+def deliver_pending(
+    store: TableStore,
+    settings: Settings,
+    *,
+    now: dt.datetime,
+    env: Mapping[str, str],
+    only: tuple[str, str] | None = None,
+) -> tuple[Delivery, ...]:
+    """Deliver what no channel has confirmed yet; ``only`` one (event, alert id) where given.
+
+    One process at a time does so; another waits for it, and gives up after half a minute: the next evaluation delivers.
+    """
     lock = filelock.FileLock(str(settings.folder / (settings.alerts.queue + ".deliver.lock")))
     try:
-        with lock.acquire(timeout=0):
-            return _deliver_pending(store, settings, now, env)
+        with lock.acquire(timeout=_LOCK_WAIT_S):
+            return _deliver_pending(store, settings, now, env, only)
     except filelock.Timeout:
         return ()
 
 
-def _deliver_pending(store: TableStore, settings: Settings, now: dt.datetime, env: Mapping[str, str]) -> tuple[Delivery, ...]:
+def _deliver_pending(
+    store: TableStore, settings: Settings, now: dt.datetime, env: Mapping[str, str], only: tuple[str, str] | None
+) -> tuple[Delivery, ...]:
     ledger = ledgers.read(store)
-    todo = _pending(ledger, settings, now)
+    todo = _pending(ledger, settings, now, only)
     if not todo:
         return ()
     notices = {r.notice_key: notice_of(store, ledger, settings, r) for rows in todo.values() for _, r in rows}
@@ -86,11 +99,15 @@ def _deliver_pending(store: TableStore, settings: Settings, now: dt.datetime, en
     return tuple(out)
 
 
-def _pending(ledger: Ledger, settings: Settings, now: dt.datetime) -> dict[tuple[str, str], list[tuple[Channel, AlertRow]]]:
+def _pending(
+    ledger: Ledger, settings: Settings, now: dt.datetime, only: tuple[str, str] | None
+) -> dict[tuple[str, str], list[tuple[Channel, AlertRow]]]:
     """What is due, by (group, channel), oldest first."""
     todo: dict[tuple[str, str], list[tuple[Channel, AlertRow]]] = {}
     for row in ledger.rows:
         if row.event not in SAID_EVENTS or row.event_time < now - _KEEP_TRYING:
+            continue
+        if only is not None and (row.event, row.alert_id) != only:
             continue
         group = _group_of(settings, row)
         if group is None:
