@@ -20,6 +20,7 @@ def test_gate_1_performance(model_settings, thresholds, holdout, predictions, ba
             min_ratio=limits.min_ratio,
             floor=limits.floor,
             confidence=model_settings.confidence,
+            task=model_settings.task,
             looks=looks,
         )
     )

@@ -7,15 +7,17 @@ from pytest_mlgates import checks
 
 @pytest.mark.mlgate("holdout")
 def test_gate_2_holdout(candidate, thresholds, holdout, predictions, judge):
+    limits = thresholds.holdout
     expected, reason = candidate.expected(holdout)
-    if expected is None:
-        judge.skip("holdout", *reason.split("; ", 1))
-    judge(
-        checks.holdout(
-            predictions,
-            expected,
-            max_gap=thresholds.holdout.max_gap,
-            train_hashes=candidate.training_rows,
-            holdout_hashes=checks.row_hashes(candidate.x(holdout.frame).assign(**{holdout.target: holdout.y})),
-        )
+    result = checks.holdout(
+        predictions,
+        expected,
+        max_gap=limits.max_gap,
+        exact=limits.exact,
+        train_hashes=candidate.training_rows,
+        holdout_hashes=candidate.hashes(holdout),
+        max_overlap=limits.max_shared_rows,
     )
+    if expected is None and result.verdict == "skip":
+        judge.skip("holdout", *reason.split("; ", 1))
+    judge(result)

@@ -17,6 +17,9 @@ def test_gate_3_fairness(request, model_settings, thresholds, judge):
             request.getfixturevalue("predictions"),
             holdout.sensitive,
             min_parity_ratio=thresholds.fairness.min_parity_ratio,
+            max_tpr_gap=thresholds.fairness.max_tpr_gap,
+            decision_threshold=thresholds.fairness.cutoff,
+            task=model_settings.task,
             confidence=model_settings.confidence,
         )
     )

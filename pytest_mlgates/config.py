@@ -7,6 +7,7 @@ or the environment for a threshold.
 
 from __future__ import annotations
 
+import datetime as dt
 import fnmatch
 import hashlib
 import json
@@ -68,8 +69,6 @@ class PerformanceGate(_Section):
     """Least share of the baseline's metric that the candidate must reach (the tutorial's 0.95)."""
     floor: float | None = None
     """Absolute limit on the metric, on top of the ratio (the guide's 0.75 for AUC); none by default."""
-    margin: Positive | None = None
-    """Absolute margin used instead of the ratio when the baseline is at or below chance."""
 
 
 class HoldoutGate(_Section):
@@ -77,10 +76,10 @@ class HoldoutGate(_Section):
 
     max_gap: Share = 0.05
     """Largest gap between predictions and expected predictions, in standard deviations of the expected ones."""
-    max_shared_rows: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    exact: bool = True
+    """Whether the version must answer just what was stored with it (within float32); false: ``max_gap`` alone decides."""
+    max_shared_rows: Annotated[float, Field(ge=0, lt=1)] = 0.005
     """Largest share of holdout rows that may also stand in the training data."""
-    max_train_gap: Share | None = None
-    """Largest drop of the metric from training to holdout, as a share of the training metric; none: reported, not judged."""
 
 
 class FairnessGate(_Section):
@@ -157,6 +156,31 @@ class Drift(_Section):
     """Least PSI of a feature that alarms before a retrain is triggered."""
     min_rows: Count = 100
     """Rows of the current window under which there is no verdict."""
+    columns: tuple[str, ...] = ()
+    """Columns to compare; empty: the model's inputs."""
+    cells: tuple[str, ...] = ("weekday",)
+    """Seasonal cells that the reference is reweighted to: ``weekday`` of the time column, or names of columns."""
+    events: tuple[str, ...] = ()
+    """Special days (``2026-07-04``) that are left out of both windows."""
+    limits: dict[str, Positive] = Field(default_factory=dict)
+    """Per feature, the PSI that stable windows reach; below it there is no alarm (``mlgates drift calibrate`` prints them)."""
+    schedule_days: Positive | None = None
+    """Age of a version after which a retrain is due whatever the drift; none: no schedule."""
+
+    @field_validator("columns", "cells", "events", mode="before")
+    @classmethod
+    def _drift_names(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("events")
+    @classmethod
+    def _iso_dates(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                dt.date.fromisoformat(text)
+            except ValueError:
+                raise ValueError(f"{text!r} is not a date; write it as 2026-07-04") from None
+        return value
 
 
 class FabricJob(_Section):
@@ -321,7 +345,6 @@ class ModelSettings(_Section):
     domain: str = "general"
     regulated: bool = False
     sensitive: tuple[str, ...] = ()
-    order_by: str = ""
     on_inconclusive: Literal["block", "warn"] = "block"
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     gates: Gates = Gates()
@@ -360,7 +383,7 @@ class Policy(_Section):
     stage_mode: Literal["stage", "alias"] = "stage"
     """``alias`` for a registry without stages."""
     settings_digests: dict[str, list[str]] = Field(default_factory=dict)
-    """Per stage, the settings digests that may promote to it; a stage that is not named takes any."""
+    """Per stage, the settings digests that may promote to it; a stage that is not named takes only the digest of the settings in force."""
     consecutive_wins: Count = 7
     min_e_value: Annotated[float, Field(ge=1)] = 20.0
 

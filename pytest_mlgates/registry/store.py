@@ -21,11 +21,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # keeps a lock file of the current folder out of models
 
-import mlflow
-import mlflow.artifacts
-import mlflow.pyfunc
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
+with warnings.catch_warnings():  # MLflow warns while it is imported: fatal in a project that runs with -W error
+    warnings.simplefilter("ignore")
+    import mlflow
+    import mlflow.artifacts
+    import mlflow.pyfunc
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
 from pytest_mlgates.errors import ModelNotFound, ModelUnusable, RegistryUnavailable, nearest
 from pytest_mlgates.ports import Column, ModelVersion, RunInfo
@@ -65,7 +67,8 @@ class MlflowRegistry:
             raise RegistryUnavailable(message)
         for name in ("mlflow", "alembic"):  # migrations and per-call notices are not ours to print
             logging.getLogger(name).setLevel(logging.ERROR)
-        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        with _quiet():
+            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     @property
     def uri(self) -> str:
@@ -182,11 +185,13 @@ class MlflowRegistry:
         """Load the model from its local copy. Raises ModelUnusable."""
         return load_folder(self.artifact_folder(version), version.label)
 
-    def set_stage(self, name: str, version: str, stage: str) -> None:
-        """Move one version to a stage; moves no other version."""
+    def set_stage(self, name: str, version: str, stage: str, *, archive_existing: bool = False) -> None:
+        """Move one version to a stage; with ``archive_existing`` the others in it go to Archived in the same transaction."""
         with _quiet():
             self._change(
-                lambda: self.client.transition_model_version_stage(name, str(version), stage, archive_existing_versions=False)
+                lambda: self.client.transition_model_version_stage(
+                    name, str(version), stage, archive_existing_versions=archive_existing
+                )
             )
 
     def set_alias(self, name: str, alias: str, version: str) -> None:

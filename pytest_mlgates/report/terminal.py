@@ -37,8 +37,8 @@ def number(value: float | None) -> str:
 
 
 def table(results: Sequence[GateResult]) -> list[str]:
-    """The closing table: gate, estimate, interval, threshold, n, verdict; fits 80 columns."""
-    rows = [("gate", "estimate", "95% interval", "limit", "n", "verdict")]
+    """The closing table: gate, estimate, bounds, limit, n, verdict; fits 80 columns."""
+    rows = [("gate", "estimate", "bounds", "limit", "n", "verdict")]
     for r in results:
         interval = f"{number(r.low)}…{number(r.high)}" if r.low is not None and r.high is not None else "–"
         rows.append(

@@ -206,6 +206,14 @@ class Candidate:
         frame = _read_parquet(data, f"{self.label}: {TRAINING_ROWS}")
         return frame.iloc[:, 0].to_numpy()
 
+    def hashes(self, holdout: Holdout) -> Any:
+        """Row hashes of the holdout over inputs and target, to compare with `training_rows`; ``None`` without those."""
+        if self.training_rows is None:
+            return None
+        from pytest_mlgates import checks
+
+        return checks.row_hashes(self.x(holdout.frame).assign(**{holdout.target: holdout.y}))
+
     @cached_property
     def training_metrics(self) -> dict[str, dict[str, float]]:
         """Metrics per split as recorded at training; empty where the run has none."""
