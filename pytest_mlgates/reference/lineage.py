@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import json
-import os
-import subprocess
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pytest_mlgates import provenance
 from pytest_mlgates.errors import UsageProblem, nearest
 from pytest_mlgates.ports import TrackedRun
 from pytest_mlgates.rows import row_keys
@@ -35,11 +34,11 @@ def code_tags(environ: Mapping[str, str] | None = None) -> dict[str, str]:
 
     ``GIT_SHA``, ``GIT_BRANCH`` and ``GITHUB_ACTOR`` go before what git says.
     """
-    env = os.environ if environ is None else environ
+    git = provenance.git_state(Path.cwd(), environ)
     return {
-        "git_sha": env.get("GIT_SHA") or _git("rev-parse", "HEAD"),
-        "git_branch": env.get("GIT_BRANCH") or _git("rev-parse", "--abbrev-ref", "HEAD"),
-        "author": env.get("GITHUB_ACTOR") or env.get("USER") or _UNKNOWN,
+        "git_sha": git["sha"] or _UNKNOWN,
+        "git_branch": git["branch"] or _UNKNOWN,
+        "author": provenance.actor(environ),
     }
 
 
@@ -103,17 +102,3 @@ def _parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
-
-
-def _git(*arguments: str) -> str:
-    try:
-        answer: Any = subprocess.run(
-            ["git", *arguments],  # noqa: S607 git is found on the PATH on purpose
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return _UNKNOWN
-    return str(answer.stdout).strip() or _UNKNOWN
