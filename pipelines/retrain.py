@@ -94,7 +94,7 @@ def _retrain(project: Project, arguments: argparse.Namespace, trigger: Trigger) 
         gates=judge,
         actor=os.environ.get("GITHUB_ACTOR") or "pl_retrain_slot_revenue",
         git_sha=code_tags()["git_sha"],
-        link=arguments.link,
+        link=arguments.link or project.settings.alerts.run_link,
     )
 
 
@@ -106,7 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reason", default=env.get("MLGATES_TRIGGER_REASON") or "manual")
     parser.add_argument("--alert-id", default=env.get("MLGATES_ALERT_ID", ""), help="the same id goes on where it stopped")
     parser.add_argument("--rule", default=env.get("MLGATES_ALERT_RULE", ""), help="alert rule, whose group is told")
-    parser.add_argument("--link", default=env.get("MLGATES_RUN_LINK", ""), help="address of a run's page, with {run_id} in it")
+    parser.add_argument(
+        "--link",
+        default=env.get("MLGATES_RUN_LINK", ""),
+        help="address of a run's page, with {run_id} in it (default: alerts.run_link of the settings)",
+    )
     parser.add_argument("--trees", type=int, default=200)
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--leaf", type=int, default=5)

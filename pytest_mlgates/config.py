@@ -319,6 +319,8 @@ class Alerts(_Section):
     """SQLite file of the receiver, relative to the settings file."""
     links: dict[str, str] = Field(default_factory=dict)
     """Links that every message carries, by label."""
+    run_link: str = ""
+    """Address of a run's page, with ``{run_id}`` in it, e.g. ``https://mlflow.example/#/experiments/1/runs/{run_id}``."""
     summary_group: str = ""
     """Group that is told how a retrain ended; empty: the group of the rule that started it."""
     rules: Annotated[tuple[AlertRule, ...], BeforeValidator(_as_tuple)] = (AlertRule(name="drift"),)

@@ -230,7 +230,7 @@ class Runner:
 
     def _finish(self, job: Job, state: str, note: str) -> None:
         self._inbox.change(job.key, when="running", now=self._clock(), state=state, note=note[:2000], pid=None)
-        log.info("retraining for %s: %s %s", job.alert_id, state, note)
+        log.info("retraining for %s: %s %s", job.alert_id, state, (note.splitlines() or [""])[0])
 
 
 @contextlib.contextmanager

@@ -31,7 +31,8 @@ def list_(context: click.Context, as_json: bool) -> int:
             click.echo(json.dumps(job.to_dict()))
         else:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job.received))
-            click.echo(f"{when}  {job.state:<10} {job.model}  {job.alert_id}  {job.note}")
+            note = (job.note.splitlines() or [""])[0]
+            click.echo(f"{when}  {job.state:<10} {job.model}  {job.alert_id}  {note}")
     return EXIT_OK
 
 
