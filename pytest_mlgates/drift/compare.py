@@ -298,9 +298,7 @@ def _alarm_p(cells: Cells, numbers: Mapping[str, Any], design: Design) -> float:
     return max(p, among_windows)
 
 
-def _judged(
-    draft: FeatureDrift, q: float, alpha: float, min_psi: float, suppressed: str, limit: float
-) -> FeatureDrift:
+def _judged(draft: FeatureDrift, q: float, alpha: float, min_psi: float, suppressed: str, limit: float) -> FeatureDrift:
     if suppressed and draft.verdict is not DriftVerdict.INSUFFICIENT:
         would = draft.broken or (math.isfinite(q) and q <= alpha)
         note = f"suppressed{' (it would have alarmed)' if would else ''}: {suppressed}"

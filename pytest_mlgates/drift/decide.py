@@ -34,8 +34,9 @@ class Facts:
         See `performance.performance_drift` and `concept.concept_drift`.
     volume_drop
         Share by which rows a day fell against the reference; negative where they rose.
-    labelled_growth
-        Growth of the labelled rows since this version's first drift run, as a share; ``None`` where that is not known.
+    labelled_rows, labelled_growth
+        Rows with a target in the whole table; their growth since this version's first drift run, as a share; ``None`` where
+        that is not known.
     earlier_psi
         ``psi_overall`` of the windows just before this one, newest first.
     ece
@@ -50,6 +51,7 @@ class Facts:
     performance: PerformanceDrift
     concept: ConceptDrift
     volume_drop: float = 0.0
+    labelled_rows: int | None = None
     labelled_growth: float | None = None
     earlier_psi: Sequence[float] = ()
     ece: float | None = None
@@ -105,6 +107,11 @@ def severity(facts: Facts) -> str:
         found.append("P1")  # a model that is fed a broken column is wrong today
     worst = min((s for s in found if s), default="")
     return worst or ("P3" if overall(facts) is DriftVerdict.DRIFT else "")
+
+
+def feature_severity(feature: FeatureDrift) -> str:
+    """Severity of one column by itself: by its PSI where it drifted, P1 where it is broken."""
+    return "P1" if feature.broken else _level(_confirmed_psi(feature), _PSI_LIMITS)
 
 
 def _input_severity(facts: Facts) -> str:

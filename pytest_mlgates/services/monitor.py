@@ -1,0 +1,394 @@
+"""One drift run: windows, comparison, performance, concept, decision, and the rows that it leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pytest_mlgates.config import COOLDOWN_DAYS
+from pytest_mlgates.drift.blocks import designs
+from pytest_mlgates.drift.compare import Design, Engine, compare
+from pytest_mlgates.drift.concept import ConceptDrift, concept_drift
+from pytest_mlgates.drift.decide import Decision, Facts, cooling, decide
+from pytest_mlgates.drift.performance import PerformanceDrift, performance_drift
+from pytest_mlgates.drift.report import DriftReport, DriftVerdict, FeatureDrift
+from pytest_mlgates.errors import EXIT_DRIFT, EXIT_OK, MlgatesError, ModelNotFound
+from pytest_mlgates.services import drift_records as records
+from pytest_mlgates.services.drift_rows import metric_rows, trigger_row
+from pytest_mlgates.services.evaluate import TRAINING_METRICS, as_scores
+from pytest_mlgates.services.select import versions_of
+from pytest_mlgates.services.windows import Window, Windows, load_windows
+from pytest_mlgates.tables import DRIFT_METRICS, RETRAIN_TRIGGERS
+
+if TYPE_CHECKING:
+    from pytest_mlgates.config import ModelSettings, Settings
+    from pytest_mlgates.ports import ModelRegistry, ModelVersion, TableStore
+
+_PREDICTED_ROWS = 200_000  # of a longer window, as many rows, evenly
+
+
+@dataclasses.dataclass(frozen=True)
+class MonitorRun:
+    """What a drift run found, and whether it wrote.
+
+    ``written`` is false when the same windows were already on record; ``trigger`` is the row of ``ml_retrain_triggers``, or
+    ``None``.
+    """
+
+    run_id: str
+    model: str
+    version: str
+    run_timestamp: dt.datetime
+    windows: Windows
+    report: DriftReport
+    facts: Facts
+    decision: Decision
+    trigger: dict[str, Any] | None
+    written: bool
+    notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> DriftVerdict:
+        """``drift``, ``stable`` or ``insufficient``."""
+        return self.decision.verdict
+
+    @property
+    def labelled_rows(self) -> int | None:
+        """Rows with a target in the whole table, ``None`` where there is none."""
+        return self.facts.labelled_rows
+
+    @property
+    def exit_code(self) -> int:
+        """3 on drift, else 0: insufficient data are no drift."""
+        return EXIT_DRIFT if self.verdict is DriftVerdict.DRIFT else EXIT_OK
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented JSON."""
+        prediction, label = self.facts.prediction, self.facts.label
+        return {
+            "run_id": self.run_id,
+            "model": self.model,
+            "version": self.version,
+            "verdict": self.verdict.value,
+            "severity": self.decision.severity or None,
+            "decision": self.decision.sentence,
+            **{k: v for k, v in self.report.to_dict().items() if k not in ("features", "verdict")},
+            "features": [f.to_dict() for f in self.report.features],
+            "prediction": None if prediction is None else prediction.to_dict(),
+            "label": None if label is None else label.to_dict(),
+            "performance": self.facts.performance.to_dict(),
+            "concept": self.facts.concept.to_dict(),
+            "trigger": None if self.trigger is None else {**self.trigger, "triggered_at": str(self.trigger["triggered_at"])},
+            "windows": {"reference": _span(self.windows.reference), "current": _span(self.windows.current)},
+            "written": self.written,
+            "notes": list(self.notes),
+        }
+
+
+def _span(window: Window) -> dict[str, Any]:
+    first, last = (None if day is None else str(day) for day in (window.first, window.last))
+    return {"rows": window.rows.num_rows, "first": first, "last": last, "source": window.label}
+
+
+def run_drift(
+    registry: ModelRegistry,
+    store: TableStore,
+    settings: Settings,
+    model: str,
+    *,
+    version: str | None = None,
+    reference_days: str | int | None = None,
+    current_days: str | int | None = None,
+    now: dt.datetime | None = None,
+    force: bool = False,
+    write: bool = True,
+    engine: str | Engine = "local",
+) -> MonitorRun:
+    """Compare the current window of a model's rows with the reference, decide, and record it once.
+
+    Parameters
+    ----------
+    version
+        Version, stage or ``@alias`` to watch; by default Production, else @champion, else Staging, else the newest.
+    reference_days, current_days
+        As `windows.load_windows` takes them: days, or where the rows are.
+    now
+        Time of the run; where given, the current window ends the day before it, else with the table's newest day.
+    force
+        Write although these windows are on record already.
+    write
+        False computes only.
+
+    Raises
+    ------
+    ModelNotFound, UsageProblem, DataUnusable, LakehouseError
+    """
+    own = settings.model(model)
+    watched = monitored_version(registry, model, version)
+    predictor, notes = _predictor(registry, watched)
+    features = _features(own, predictor)
+    wanted = None if features is None else sorted({*features, own.target, *(c for c in own.drift.cells if c != "weekday")})
+    present = None if wanted is None else _present(store, own, wanted)
+    windows = load_windows(
+        store, own.drift, columns=present, reference=reference_days, current=current_days, now=now,
+        registry=registry, version=watched, folder=settings.folder,
+    )  # fmt: skip
+    features = features or [c for c in windows.reference.rows.column_names if c not in (own.target, own.drift.time_column)]
+    windows = _with_predictions(windows, predictor, own, watched, features, notes)
+    facts = _facts(store, registry, own, watched, windows, features, now or dt.datetime.now(dt.UTC), engine)
+    notes += windows.notes
+    notes += [
+        f"injected drift is in these rows: {row['feature']} × {row['factor']:g} ({row['injection_id']})"
+        for row in records.standing_injections(store, model)
+    ]
+    digest = hashlib.sha256(json.dumps(own.drift.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    run_id = records.run_identity(model, watched.version, windows.identity, digest)
+    if force:
+        run_id = f"{run_id}-{uuid.uuid4().hex[:8]}"
+    draft = MonitorRun(
+        run_id, model, watched.version, now or dt.datetime.now(dt.UTC), windows, facts.inputs, facts, decide(facts), None,
+        False, tuple(notes),
+    )  # fmt: skip
+    return _recorded(store, draft, own) if write else draft
+
+
+def monitored_version(registry: ModelRegistry, model: str, spec: str | None = None) -> ModelVersion:
+    """Return the version whose rows are watched. Raises ModelNotFound."""
+    if spec is not None:
+        return versions_of(registry, model, spec)[-1]
+    for choice in ("Production", "@champion", "Staging"):
+        try:
+            return versions_of(registry, model, choice)[-1]
+        except ModelNotFound:
+            if not registry.versions(model):
+                raise
+    return versions_of(registry, model, "latest")[-1]
+
+
+def _predictor(registry: ModelRegistry, version: ModelVersion) -> tuple[Any, list[str]]:
+    try:
+        return registry.load(version), []
+    except MlgatesError as error:  # the inputs can be judged all the same
+        return None, [f"no predictions: {error}"]
+
+
+def _features(own: ModelSettings, predictor: Any) -> list[str] | None:
+    if own.drift.columns:
+        return list(own.drift.columns)
+    names = [] if predictor is None else [c.name for c in predictor.inputs]
+    return names or None
+
+
+def _present(store: TableStore, own: ModelSettings, wanted: Sequence[str]) -> list[str]:
+    """Columns of the table among those wanted: one that is gone is a finding, not an error."""
+    if not own.drift.table or not store.exists(own.drift.table):
+        return list(wanted)
+    names = store.read(own.drift.table, where="1 = 0").column_names
+    return [c for c in wanted if c in names]
+
+
+def _with_predictions(
+    windows: Windows, predictor: Any, own: ModelSettings, version: ModelVersion, features: Sequence[str], notes: list[str]
+) -> Windows:
+    if predictor is None:
+        return windows
+    both = []
+    for window in (windows.reference, windows.current):
+        if not set(features) <= set(window.rows.column_names) or window.rows.num_rows == 0:
+            return windows
+        try:
+            both.append(window.with_column(records.PREDICTION, _scores(predictor, window, own, version)))
+        except MlgatesError as error:
+            notes.append(f"no predictions: {error}")
+            return windows
+    return dataclasses.replace(windows, reference=both[0], current=both[1])
+
+
+def _scores(predictor: Any, window: Window, own: ModelSettings, version: ModelVersion) -> NDArray[np.float64]:
+    """Score complete rows (at most `_PREDICTED_ROWS`, evenly taken); NaN for the others."""
+    names = [c.name for c in predictor.inputs] or [c for c in window.rows.column_names if c != own.target]
+    frame = window.rows.select(names).to_pandas()
+    complete = np.flatnonzero(frame.notna().all(axis=1).to_numpy())
+    if len(complete) > _PREDICTED_ROWS:
+        complete = complete[np.linspace(0, len(complete) - 1, _PREDICTED_ROWS).astype(int)]
+    out = np.full(len(frame), np.nan)
+    if len(complete):
+        scores = as_scores(predictor, frame.iloc[complete].reset_index(drop=True), own.task, version.label)
+        out[complete] = scores if scores.ndim == 1 else scores.argmax(axis=1)
+    return out
+
+
+def _facts(
+    store: TableStore,
+    registry: ModelRegistry,
+    own: ModelSettings,
+    version: ModelVersion,
+    windows: Windows,
+    features: Sequence[str],
+    now: dt.datetime,
+    engine: str | Engine,
+) -> Facts:
+    ref, cur = windows.reference, windows.current
+    noise = _designs(windows, [*features, records.PREDICTION, own.target])
+    quiet = records.suppressions(store, version.name, now.date())
+    thresholds: dict[str, Any] = {
+        "alpha": own.drift.alpha, "min_psi": own.drift.min_psi, "min_rows": own.drift.min_rows, "weights": windows.weights,
+        "designs": noise, "suppressed": quiet, "limits": own.drift.limits,
+    }  # fmt: skip
+    known = [f for f in features if f in ref.rows.column_names or f in cur.rows.column_names]
+    inputs = compare(ref.rows, cur.rows, columns=known, engine=engine, **thresholds)
+    one = {name: _single(ref, cur, name, thresholds) for name in (records.PREDICTION, own.target)}
+    performance, concept = _model_drift(store, registry, own, version, windows, features)
+    labelled = _labelled(store, own)
+    return Facts(
+        inputs=inputs,
+        prediction=one[records.PREDICTION],
+        label=one[own.target],
+        performance=performance,
+        concept=concept,
+        volume_drop=_volume_drop(windows),
+        labelled_rows=labelled,
+        labelled_growth=_labelled_growth(store, version, labelled),
+        earlier_psi=tuple(v for _, v in records.past_values(store, version.name, version.version, "psi_overall")),
+        age_days=None if version.created is None else (now - version.created).total_seconds() / 86_400,
+        schedule_days=own.drift.schedule_days,
+    )
+
+
+def _designs(windows: Windows, columns: Sequence[str]) -> dict[str, Design]:
+    ref, cur = windows.reference, windows.current
+    if ref.days is None or cur.days is None or not cur.span_days or not len(cur.days) or not len(ref.days):
+        return {}
+    shared = [c for c in columns if c in ref.rows.column_names and c in cur.rows.column_names]
+    return designs(
+        ref.rows, cur.rows, shared, reference_days=ref.days, current_days=cur.days, window_days=cur.span_days
+    )  # fmt: skip
+
+
+def _single(ref: Window, cur: Window, name: str, thresholds: dict[str, Any]) -> FeatureDrift | None:
+    """One column as a family of its own: predictions and labels are not inputs, and are not corrected with them."""
+    if name not in ref.rows.column_names or name not in cur.rows.column_names:
+        return None
+    found = compare(ref.rows.select([name]), cur.rows.select([name]), columns=[name], **thresholds).features[0]
+    return dataclasses.replace(found, retrain=False)
+
+
+def _volume_drop(windows: Windows) -> float:
+    spans = windows.reference.span_days, windows.current.span_days
+    if not all(spans) or windows.reference.rows.num_rows == 0:
+        return 0.0
+    before = windows.reference.rows.num_rows / spans[0]
+    return float(1 - windows.current.rows.num_rows / spans[1] / before)
+
+
+def _labelled(store: TableStore, own: ModelSettings) -> int | None:
+    """Rows with a target in the whole table: what a retrain could learn from."""
+    if not own.drift.table or not _present(store, own, [own.target]):
+        return None
+    batches = store.batches(own.drift.table, columns=[own.target])
+    return sum(int(batch.num_rows - batch.column(0).null_count) for batch in batches)
+
+
+def _labelled_growth(store: TableStore, version: ModelVersion, rows: int | None) -> float | None:
+    past = records.past_values(store, version.name, version.version, "labelled_rows")
+    if rows is None or not past or past[-1][1] <= 0:
+        return None
+    return rows / past[-1][1] - 1
+
+
+def _model_drift(
+    store: TableStore,
+    registry: ModelRegistry,
+    own: ModelSettings,
+    version: ModelVersion,
+    windows: Windows,
+    features: Sequence[str],
+) -> tuple[PerformanceDrift, ConceptDrift]:
+    ref, cur = windows.reference, windows.current
+    nothing = ConceptDrift(DriftVerdict.INSUFFICIENT, reason="no labels in these windows")
+    if own.target not in ref.rows.column_names or own.target not in cur.rows.column_names:
+        return PerformanceDrift(reason="no labels in these windows"), nothing
+    labels = [_numbers(w, own.target) for w in (ref, cur)]
+    performance = PerformanceDrift(reason="no predictions for these windows")
+    blocks = _blocks(ref, cur)
+    if records.PREDICTION in ref.rows.column_names:
+        scores = [_numbers(w, records.PREDICTION) for w in (ref, cur)]
+        known = np.isfinite(labels[0]) & np.isfinite(scores[0])
+        performance = performance_drift(
+            own.task, (labels[1], scores[1]), (labels[0][known], scores[0][known]),
+            trained=trained_metrics(registry, version), min_rows=own.drift.min_rows,
+            reference_blocks=None if blocks is None else blocks[known],
+        )  # fmt: skip
+    history = records.past_values(store, version.name, version.version, "performance_rmse_delta_observed")
+    inputs = [_matrix(w, features) for w in (ref, cur)]
+    if inputs[0] is None or inputs[1] is None:
+        return performance, dataclasses.replace(nothing, reason="inputs are not all numbers")
+    concept = concept_drift(
+        own.task, (inputs[0], labels[0]), (inputs[1], labels[1]), reference_blocks=blocks, min_rows=own.drift.min_rows,
+        history=[v for _, v in reversed(history)],
+    )  # fmt: skip
+    return performance, concept
+
+
+def trained_metrics(registry: ModelRegistry, version: ModelVersion) -> dict[str, float]:
+    """Metrics of the version on rows it had not seen: its holdout's, else its validation's; empty where none are stored."""
+    data = registry.read_artifact(version, TRAINING_METRICS)
+    try:
+        stored = json.loads(data) if data else {}
+    except ValueError:
+        return {}
+    for part in ("holdout", "validation"):
+        found = stored.get(part) if isinstance(stored, dict) else None
+        if isinstance(found, dict):
+            return {str(k).lower(): float(v) for k, v in found.items() if isinstance(v, int | float)}
+    return {}
+
+
+def _blocks(ref: Window, cur: Window) -> NDArray[np.int64] | None:
+    """Window number of each reference row, windows of the current one's length counted back from its start."""
+    if ref.days is None or not cur.span_days or not len(ref.days):
+        return None
+    return np.asarray((ref.days.max() - ref.days) // cur.span_days)
+
+
+def _numbers(window: Window, column: str) -> NDArray[np.float64]:
+    from pytest_mlgates.drift.profile import with_gaps
+
+    values = window.rows.column(column)
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type)):
+        return np.full(len(values), np.nan)
+    return np.concatenate([with_gaps(c) for c in values.chunks]) if values.num_chunks else np.empty(0)
+
+
+def _matrix(window: Window, features: Sequence[str]) -> NDArray[np.float64] | None:
+    t = pa.types
+    for name in features:
+        if name not in window.rows.column_names:
+            return None
+        kind = window.rows.schema.field(name).type
+        if not (t.is_integer(kind) or t.is_floating(kind) or t.is_boolean(kind) or t.is_decimal(kind)):
+            return None
+    return np.column_stack([_numbers(window, name) for name in features])
+
+
+def _recorded(store: TableStore, draft: MonitorRun, own: ModelSettings) -> MonitorRun:
+    records.create_tables(store)
+    trigger = None
+    written = records.append_once(store, DRIFT_METRICS, draft.run_id, metric_rows(draft, own.drift))
+    if draft.decision.triggers:
+        last = records.last_retrains(store, draft.model)
+        resting = cooling(draft.decision.triggers, last, draft.run_timestamp, COOLDOWN_DAYS)
+        row = trigger_row(draft, resting)
+        trigger = row if records.append_once(store, RETRAIN_TRIGGERS, draft.run_id, [row]) else None
+    return dataclasses.replace(draft, trigger=trigger, written=written)
