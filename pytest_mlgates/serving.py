@@ -59,7 +59,9 @@ def resolve(registry: ModelRegistry, model: str, selector: str) -> str:
         found = [v for v in versions if v.version == selector]
     if not found:
         listed = ", ".join(f"v{v.version} ({v.stage})" for v in versions) or "none"
-        raise ModelNotFound(f"model {model!r} has no version {selector!r} in the registry at {registry.uri}; versions: {listed}")
+        raise ModelNotFound(
+            f"model {model!r} has no version {selector!r} in the registry at {registry.uri}; versions: {listed}"
+        )
     return found[-1].version
 
 
@@ -97,9 +99,9 @@ def write_first_routes(project: Project, state: RoutesFile, model: str, selector
         message = pipe.read().decode()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code != 0:
-        error = MlgatesError(message or "the registry could not be read; see the trace above")
-        error.exit_code = code
-        raise error
+        failure = MlgatesError(message or "the registry could not be read; see the trace above")
+        failure.exit_code = code
+        raise failure
 
 
 def serve(
@@ -125,9 +127,7 @@ def serve(
         named = [*routes.targets, *([routes.shadow] if routes.shadow else [])]
         # loaded before the fork: shared memory, and a replacement worker is ready at once
         preloaded = {t.folder: source.load(Path(t.folder), f"{routes.model} v{t.version}") for t in named}
-        service = ScoringService(
-            source, state, metrics, preloaded=preloaded, follow_every_s=follow_every_s, max_rows=max_rows
-        )
+        service = ScoringService(source, state, metrics, preloaded=preloaded, follow_every_s=follow_every_s, max_rows=max_rows)
         prediction_log = None
         if log_predictions:
             salt = os.environ.get("MLGATES_LOG_SALT", "")

@@ -35,9 +35,9 @@ def endpoint() -> None:
 @click.option("--from-routes", is_flag=True, hidden=True, help="Serve the routes in --state as they are.")
 @click.option("--log-level", default="warning", hidden=True)
 @click.pass_context
-def serve(  # noqa: D417 the options say it
-    context: click.Context, model: str | None, stage: str, host: str, port: int, workers: int, insecure_local: bool,  # noqa: FBT001
-    state: Path | None, follow_every: float, prediction_log: bool, hash_column: tuple[str, ...], from_routes: bool, log_level: str,  # noqa: FBT001
+def serve(
+    context: click.Context, model: str | None, stage: str, host: str, port: int, workers: int, insecure_local: bool,
+    state: Path | None, follow_every: float, prediction_log: bool, hash_column: tuple[str, ...], from_routes: bool, log_level: str,
 ) -> None:  # fmt: skip
     """Serve models:/MODEL/STAGE: POST /score, GET /health, /schema, /metrics, /openapi.json."""
     need("gunicorn", "msgspec", "uvloop")
@@ -56,7 +56,9 @@ def serve(  # noqa: D417 the options say it
         serving.write_first_routes(project, RoutesFile(folder), name, stage)
     served = RoutesFile(folder).read()
     labels = ", ".join(f"v{t.version}" for t in served.targets)
-    click.echo(f"serving {name} {labels} ({stage}) on http://{host}:{port or '(free port)'}/score with {workers} workers; stop: Ctrl-C")
+    click.echo(
+        f"serving {name} {labels} ({stage}) on http://{host}:{port or '(free port)'}/score with {workers} workers; stop: Ctrl-C"
+    )
     if workers < 2:
         click.echo("warning: one worker answers nothing while it restarts; minInstances >= 2 is advised", err=True)
     options = ServerOptions(state=folder, host=host, port=port, workers=workers, log_level=log_level)
@@ -99,9 +101,13 @@ def check_exposure(host: str, token: str, *, insecure_local: bool) -> None:
     if token:
         return
     if not insecure_local:
-        raise UsageProblem(f"no bearer token: set {_TOKEN}, or give --insecure-local for a server that only this machine can reach")
+        raise UsageProblem(
+            f"no bearer token: set {_TOKEN}, or give --insecure-local for a server that only this machine can reach"
+        )
     if not is_loopback(host):
-        raise UsageProblem(f"--insecure-local with --host {host}: other machines could reach it; use 127.0.0.1, or set {_TOKEN}")
+        raise UsageProblem(
+            f"--insecure-local with --host {host}: other machines could reach it; use 127.0.0.1, or set {_TOKEN}"
+        )
 
 
 def is_loopback(host: str) -> bool:

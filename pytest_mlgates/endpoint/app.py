@@ -22,8 +22,8 @@ from pytest_mlgates.endpoint import openapi
 from pytest_mlgates.endpoint.metrics import Metrics
 from pytest_mlgates.endpoint.predictionlog import PredictionLog
 from pytest_mlgates.endpoint.schema import BadRequest, ErrorAnswer, FabricAnswer, Rows, ScoreAnswer
-from pytest_mlgates.endpoint.service import NotReady, ScoringService
 from pytest_mlgates.endpoint.scorer import Scorer
+from pytest_mlgates.endpoint.service import NotReady, ScoringService
 
 log = logging.getLogger("pytest_mlgates.endpoint")
 
@@ -34,6 +34,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _ID = re.compile(rb"^[A-Za-z0-9._:/+=@-]{1,128}$")
 _FABRIC_SCORE = re.compile(r"^/v1/workspaces/[^/]+/ml[mM]odels/[^/]+/endpoint(?:/versions/(?P<version>[^/]+))?/score$")
 _JSON = (b"content-type", b"application/json")
+_CHALLENGES = {401: ((b"www-authenticate", b"Bearer"),), 405: ((b"allow", b"POST"),)}
 _ROWS_OFF_LOOP = 64
 _ERROR_CODES = {
     400: "InvalidJson", 401: "Unauthorized", 404: "NotFound", 405: "MethodNotAllowed", 408: "RequestTimeout", 413: "RequestTooLarge",
@@ -123,6 +124,12 @@ class EndpointApp:
     def _allowed(self, authorization: bytes) -> bool:
         return not self._expected or hmac.compare_digest(authorization, self._expected)
 
+    def _admit(self, method: str, authorization: bytes) -> None:
+        if method != "POST":
+            raise BadRequest(f"{method} is not allowed here; POST rows to score", status=405)
+        if not self._allowed(authorization):
+            raise BadRequest("a bearer token is needed: Authorization: Bearer TOKEN", status=401)
+
     async def _scoring(
         self, method: str, fabric: re.Match[str] | None, authorization: bytes, request_id: str, receive: Receive, send: Send
     ) -> None:
@@ -130,12 +137,7 @@ class EndpointApp:
         version = ""
         extra: tuple[tuple[bytes, bytes], ...] = (_JSON,)
         try:
-            if method != "POST":
-                extra = (_JSON, (b"allow", b"POST"))
-                raise BadRequest(f"{method} is not allowed here; POST rows to score", status=405)
-            if not self._allowed(authorization):
-                extra = (_JSON, (b"www-authenticate", b"Bearer"))
-                raise BadRequest("a bearer token is needed: Authorization: Bearer TOKEN", status=401)
+            self._admit(method, authorization)
             body = await self._body(receive)
             scorer = self._service.choose(request_id, fabric["version"] if fabric else None)
             version = scorer.version
@@ -147,6 +149,7 @@ class EndpointApp:
             self._record(scorer, rows, predictions, latency_ms, request_id)
         except BadRequest as error:
             status = error.status
+            extra = (_JSON, *_CHALLENGES.get(status, ()))
             answer = self._encode(ErrorAnswer(_ERROR_CODES[status], str(error), request_id, error.column, error.row))
         except NotReady as error:
             status, extra = 503, (_JSON, (b"retry-after", b"1"))
@@ -156,7 +159,9 @@ class EndpointApp:
         except Exception:
             log.exception("request %s", request_id)
             status = 500
-            answer = self._encode(ErrorAnswer(_ERROR_CODES[500], "the server made a mistake; its log has the request id", request_id))
+            answer = self._encode(
+                ErrorAnswer(_ERROR_CODES[500], "the server made a mistake; its log has the request id", request_id)
+            )
         self._metrics.answered(status, (time.perf_counter() - start) * 1e3)
         if version:
             extra = (*extra, (b"x-model-version", version.encode()))
@@ -177,7 +182,9 @@ class EndpointApp:
         self._metrics.add("rows", len(predictions))
         self._service.observe(scorer, rows, predictions, latency_ms, request_id)
         if self._log is not None:
-            self._log.put((request_id, time.time(), scorer.name, scorer.version, rows.columns, rows.values, predictions, latency_ms))
+            self._log.put(
+                (request_id, time.time(), scorer.name, scorer.version, rows.columns, rows.values, predictions, latency_ms)
+            )
 
     async def _body(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []
@@ -197,13 +204,22 @@ class EndpointApp:
     def _page(self, method: str, path: str, authorization: bytes, request_id: str) -> tuple[int, bytes, bytes]:
         """Everything but scoring: status, body, content type."""
         json_type = b"application/json"
-        pages = {"/health": self._health, "/metrics": self._metrics_text, "/schema": self._schema, "/openapi.json": self._openapi}
+        pages = {
+            "/health": self._health,
+            "/metrics": self._metrics_text,
+            "/schema": self._schema,
+            "/openapi.json": self._openapi,
+        }
         page = pages.get(path)
         if page is None:
             message = "no such page; POST /score, GET /health, /metrics, /schema, /openapi.json"
             return 404, self._encode(ErrorAnswer(_ERROR_CODES[404], message, request_id)), json_type
         if method not in ("GET", "HEAD"):
-            return 405, self._encode(ErrorAnswer(_ERROR_CODES[405], f"{method} is not allowed here; GET it", request_id)), json_type
+            return (
+                405,
+                self._encode(ErrorAnswer(_ERROR_CODES[405], f"{method} is not allowed here; GET it", request_id)),
+                json_type,
+            )
         if path != "/health" and not self._allowed(authorization):
             message = "a bearer token is needed: Authorization: Bearer TOKEN"
             return 401, self._encode(ErrorAnswer(_ERROR_CODES[401], message, request_id)), json_type
@@ -224,7 +240,7 @@ class EndpointApp:
         return 200, self._encode(openapi.document(self._service.schema()))
 
 
-class _Disconnected(Exception):  # noqa: N818 not an error: the caller went away
+class _Disconnected(Exception):
     pass
 
 

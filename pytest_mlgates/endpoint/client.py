@@ -103,8 +103,12 @@ class EndpointClient:
             try:
                 answer = self._client.request(method, url, **given)
             except httpx.HTTPError as error:
-                if last or not isinstance(error, (httpx.RemoteProtocolError, httpx.ConnectError, httpx.ReadError, httpx.WriteError)):
-                    raise EndpointError(f"{url} did not answer: {type(error).__name__}: {error}; is the endpoint running?") from error
+                if last or not isinstance(
+                    error, (httpx.RemoteProtocolError, httpx.ConnectError, httpx.ReadError, httpx.WriteError)
+                ):
+                    raise EndpointError(
+                        f"{url} did not answer: {type(error).__name__}: {error}; is the endpoint running?"
+                    ) from error
                 time.sleep(0.05 * 2**attempt)
                 continue
             if answer.status_code in (429, 503) and not last:
@@ -140,7 +144,9 @@ def message_of(answer: httpx.Response) -> str:
     """The endpoint's own words, shortened."""
     try:
         found = answer.json()
-        text = f"{found.get('errorCode', '')}: {found.get('message', '')}".strip(": ") if isinstance(found, dict) else answer.text
+        text = (
+            f"{found.get('errorCode', '')}: {found.get('message', '')}".strip(": ") if isinstance(found, dict) else answer.text
+        )
     except ValueError:
         text = answer.text
     return " ".join(text.split())[:300]

@@ -5,7 +5,8 @@ path to judge (NaN and infinities, which scikit-learn refuses for some estimator
 kernel with the model's own answers before it is used.
 
 Tree ensembles are walked level by level over all trees at once: 400 trees of depth 12 cost a dozen numpy calls where asking each
-tree costs 400. The leaves are then added one after the other (``cumsum``): numpy's own ``sum`` adds in pairs, which differs in the last bit.
+tree costs 400. The leaves are then added one after the other (``cumsum``): numpy's own ``sum`` adds in
+pairs, which differs in the last bit.
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ def _forest(trees: list[Any]) -> Kernel | None:
 
 
 def _boosting(model: Any) -> Kernel | None:
-    nodes = [predictors[0].nodes for predictors in model._predictors]  # noqa: SLF001 the only place where the trees are
-    if not nodes or model.is_categorical_ is not None and np.any(model.is_categorical_):
+    nodes = [predictors[0].nodes for predictors in model._predictors]
+    if not nodes or (model.is_categorical_ is not None and np.any(model.is_categorical_)):
         return None
     tables = []
     for tree in nodes:
@@ -165,7 +166,7 @@ def _boosting(model: Any) -> Kernel | None:
             }
         )
     walk = _Walk(tables)
-    start = np.asarray(model._baseline_prediction, dtype=np.float64).reshape(-1)[:1]  # noqa: SLF001 as above
+    start = np.asarray(model._baseline_prediction, dtype=np.float64).reshape(-1)[:1]
 
     def boosting(row: Any) -> float:
         leaves = walk.leaves(row, missing=bool(np.isnan(row).any()))

@@ -62,7 +62,13 @@ class Metrics:
         for edge, count in zip((*BUCKETS_MS, "+Inf"), counts, strict=True):
             lines.append(f'mlgates_endpoint_latency_ms_bucket{{{labels},le="{edge}"}} {int(count)}')
         sum_ms = float(self._all[:, self._counter["latency_sum_ms"]].sum())
-        lines += [f"mlgates_endpoint_latency_ms_sum{{{labels}}} {sum_ms:.3f}", f"mlgates_endpoint_latency_ms_count{{{labels}}} {int(counts[-1])}"]
+        lines += [
+            f"mlgates_endpoint_latency_ms_sum{{{labels}}} {sum_ms:.3f}",
+            f"mlgates_endpoint_latency_ms_count{{{labels}}} {int(counts[-1])}",
+        ]
         for name in _COUNTERS[:-1]:
-            lines += [f"# TYPE mlgates_endpoint_{name}_total counter", f"mlgates_endpoint_{name}_total{{{labels}}} {self.total(name)}"]
+            lines += [
+                f"# TYPE mlgates_endpoint_{name}_total counter",
+                f"mlgates_endpoint_{name}_total{{{labels}}} {self.total(name)}",
+            ]
         return "\n".join(lines) + "\n"

@@ -47,7 +47,12 @@ def document(schema: dict[str, Any]) -> dict[str, Any]:
         "responses": answers,
     }
     pages = {
-        path: {"get": {"operationId": name, "responses": {"200": {"description": text}, "503": {"description": "No model loaded."}}}}
+        path: {
+            "get": {
+                "operationId": name,
+                "responses": {"200": {"description": text}, "503": {"description": "No model loaded."}},
+            }
+        }
         for path, name, text in (
             ("/health", "health", "Versions in service."),
             ("/schema", "schema", "Input columns of the version in service."),

@@ -26,8 +26,8 @@ from typing import IO, Any
 import msgspec
 import pyarrow as pa
 
-from pytest_mlgates.errors import EndpointError, MlgatesError, WriteConflict
 from pytest_mlgates.endpoint.metrics import Metrics
+from pytest_mlgates.errors import EndpointError, MlgatesError, WriteConflict
 from pytest_mlgates.ports import TableStore
 from pytest_mlgates.tables import PREDICTION_LOG, SCHEMAS
 
@@ -232,6 +232,8 @@ class PredictionLog:
 
 def _table(rows: list[list[Any]]) -> pa.Table:
     schema = SCHEMAS[PREDICTION_LOG]
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
     columns[1] = tuple(dt.datetime.fromtimestamp(us / 1e6, dt.UTC) for us in columns[1])
-    return pa.table({field.name: pa.array(column, field.type) for field, column in zip(schema, columns, strict=True)}, schema=schema)
+    return pa.table(
+        {field.name: pa.array(column, field.type) for field, column in zip(schema, columns, strict=True)}, schema=schema
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -21,7 +21,7 @@ _INT64 = (-(2**63), 2**63 - 1)
 _INT32 = (-(2**31), 2**31 - 1)
 
 
-class BadRequest(Exception):  # noqa: N818 it is an answer to give, not an error of ours
+class BadRequest(Exception):
     """A request that cannot be scored; ``status`` is 400 (not JSON), 413 (too large) or 422 (does not fit the model)."""
 
     def __init__(self, message: str, *, status: int = 422, column: str | None = None, row: int | None = None) -> None:
@@ -120,7 +120,9 @@ class InputSchema:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequest(f"the body is not JSON: {error}", status=400) from None
         if (request.input_data is None) == (request.inputs is None):
-            raise BadRequest('give either "input_data" ({"columns": […], "data": [[…]]}) or Fabric\'s "inputs", not both or none')
+            raise BadRequest(
+                'give either "input_data" ({"columns": […], "data": [[…]]}) or Fabric\'s "inputs", not both or none'
+            )
         if request.input_data is not None:
             return self._rows(request.input_data.columns, request.input_data.data)
         return self._fabric(request)
@@ -149,7 +151,9 @@ class InputSchema:
         for i, row in enumerate(rows):
             absent = [n for n in names if n not in row and n not in self._optional]
             if absent:
-                raise BadRequest(f"row {i}: column {absent[0]!r} is missing; {nearest(absent[0], row)}", column=absent[0], row=i)
+                raise BadRequest(
+                    f"row {i}: column {absent[0]!r} is missing; {nearest(absent[0], row)}", column=absent[0], row=i
+                )
         return self._rows(names, [[row.get(n) for n in names] for row in rows])
 
     def _rows(self, columns: list[str], data: list[list[Any]]) -> Rows:
@@ -205,7 +209,7 @@ def _shown(value: Any) -> str:
 
 def _number(value: Any) -> float:
     if value.__class__ is float:
-        return cast("float", value)
+        return value
     if value.__class__ is int:
         try:
             return float(value)
@@ -224,7 +228,7 @@ def _whole(low: int, high: int) -> Callable[[Any], int]:
             raise ValueError("")
         if not low <= value <= high:
             raise ValueError(f" (not within {low} … {high})")
-        return cast("int", value)
+        return value
 
     return convert
 
@@ -232,13 +236,13 @@ def _whole(low: int, high: int) -> Callable[[Any], int]:
 def _truth(value: Any) -> bool:
     if value.__class__ is not bool:
         raise ValueError("")
-    return cast("bool", value)
+    return value
 
 
 def _text(value: Any) -> str | None:
     if value is not None and value.__class__ is not str:
         raise ValueError("")
-    return cast("str | None", value)
+    return value
 
 
 def _anything(value: Any) -> Any:

@@ -30,7 +30,7 @@ WATCH_EVERY_S = 0.2
 _SHADOW_QUEUE = 1000
 
 
-class NotReady(Exception):  # noqa: N818 an answer to give
+class NotReady(Exception):
     """No model is loaded yet."""
 
 
@@ -173,10 +173,12 @@ class ScoringService:
         """Load what is new, swap, drop what is no longer named."""
         named = [*routes.targets, *([routes.shadow] if routes.shadow else [])]
         loop = asyncio.get_running_loop()
-        ready = {}
+        ready: dict[str, Scorer] = {}
         for target in named:
-            have = self._scorers.get(target.version)
-            ready[target.version] = have or await loop.run_in_executor(self._loader, self._load, routes.model, target)
+            if target.version in self._scorers:
+                ready[target.version] = self._scorers[target.version]
+            else:
+                ready[target.version] = await loop.run_in_executor(self._loader, self._load, routes.model, target)
         self._routes, self._scorers = routes, ready  # no await between: no request sees one without the other
         self._state.acknowledge(routes.generation)
 
@@ -200,7 +202,7 @@ class ScoringService:
                 if routes.generation != self._routes.generation:
                     await self._adopt(routes)
             except (MlgatesError, OSError, ValueError, KeyError) as error:
-                log.error("routes not adopted, the old ones stay: %s", error)
+                log.warning("routes not adopted, the old ones stay: %s", error)
                 if routes is not None:
                     self._state.acknowledge(routes.generation, str(error))
 

@@ -100,11 +100,12 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         try:
             await self.lifespan.startup()
         except Exception as error:  # noqa: BLE001 whatever it is, this worker cannot serve
-            self.log.error("worker cannot serve: %s", error)
+            self.log.critical("worker cannot serve: %s", error)
             heartbeat.cancel()
             return
         self.servers = [
-            await self.loop.create_server(lambda: _Protocol(self), sock=s.sock, backlog=2048, start_serving=True) for s in self.sockets
+            await self.loop.create_server(lambda: _Protocol(self), sock=s.sock, backlog=2048, start_serving=True)
+            for s in self.sockets
         ]
         await heartbeat
         await self._stop()

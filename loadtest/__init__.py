@@ -1,0 +1,1 @@
+"""The shipped load test: Locust's users, a script, and the gate."""

@@ -1,0 +1,61 @@
+"""``mlgates loadtest``: drive an endpoint with Locust, judge its latency."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
+
+
+@click.command()
+@click.option("--uri", required=True, help="Scoring URI, or the server's address.")
+@click.option("--n", default=1000, show_default=True, type=click.IntRange(1), help="Counted calls (warm-up apart).")
+@click.option("--concurrency", default=8, show_default=True, type=click.IntRange(1), help="Calls in flight at once.")
+@click.option("--rate", type=float, help="Open loop: this many requests a second, whatever the server does.")
+@click.option("--duration", type=float, help="Seconds of the open loop (default 60).")
+@click.option("--objective-ms", default=200.0, show_default=True, help="Limit that 99 % of the calls must keep.")
+@click.option(
+    "--payload", type=click.Path(path_type=Path), help="Rows to send: JSON, .csv, .parquet (default: made from /schema)."
+)
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(1, 64), help="Generator processes.")
+@click.option("--warmup", default=50, show_default=True, type=click.IntRange(0), help="Calls before the counted ones.")
+@click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds until a call is an error.")
+@click.option("--retry-reset", is_flag=True, help="Repeat a call once whose connection was reset.")
+@click.option("--expect-version", multiple=True, help="Version an answer may carry (default: those of /health); may repeat.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result here.")
+def loadtest(
+    uri: str, n: int, concurrency: int, rate: float | None, duration: float | None, objective_ms: float, payload: Path | None,
+    processes: int, warmup: int, timeout_s: float, retry_reset: bool, expect_version: tuple[str, ...], json_path: Path | None,
+) -> int:  # fmt: skip
+    """Load-test an endpoint: percentiles with intervals, errors by kind, verdict against the objective.
+
+    Exit code 0 for a pass, 1 for anything else (failed, inconclusive, invalid measurement).
+    """
+    if duration is not None and rate is None:
+        raise UsageProblem("--duration belongs to an open loop; give --rate too")
+    from pytest_mlgates import load
+    from pytest_mlgates.results import Verdict
+    from pytest_mlgates.services import load_run
+
+    columns, rows = load_run.read_rows(payload) if payload else (None, None)
+    summary = load_run.run(
+        uri,
+        n=n if rate is None else max(round(rate * (duration or 60.0)), 1),
+        concurrency=concurrency,
+        objective_ms=objective_ms,
+        rows=rows,
+        columns=columns,
+        rate_per_s=rate,
+        processes=processes,
+        warmup=warmup,
+        timeout_s=timeout_s,
+        retry_reset=retry_reset,
+        versions=list(expect_version) or None,
+    )
+    click.echo(load.table(summary))
+    if json_path is not None:
+        json_path.write_text(json.dumps(summary.to_dict(), indent=2) + "\n", "utf-8")
+    return EXIT_OK if summary.verdict is Verdict.PASS else EXIT_FAILED
