@@ -77,7 +77,7 @@ def _deliver_pending(
     def work(rows: list[tuple[Channel, AlertRow]]) -> None:
         try:
             for channel, row in rows:
-                outcome = deliver(channel, notices[row.notice_key], env=env)
+                outcome = _deliver_safely(channel, notices[row.notice_key], env)
                 results.put((channel, row, outcome))
                 if not outcome.ok and not outcome.permanent:
                     return  # it is down: the rest waits for the next evaluation, in order
@@ -97,6 +97,14 @@ def _deliver_pending(
         ledgers.record(store, [_outcome_row(ledger, channel, row, outcome)])
         out.append(Delivery(row.alert_id, row.about or row.event, channel.label, outcome.ok, outcome.detail))
     return tuple(out)
+
+
+def _deliver_safely(channel: Channel, notice: Notice, env: Mapping[str, str]) -> Outcome:
+    """Deliver; a fault of ours in one channel is a failed delivery, with a row, and not a thread that vanishes."""
+    try:
+        return deliver(channel, notice, env=env)
+    except Exception as error:  # noqa: BLE001 its text could hold a secret: only its kind is told
+        return Outcome(ok=False, detail=f"could not be sent ({type(error).__name__})")
 
 
 def _pending(

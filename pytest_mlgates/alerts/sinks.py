@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import smtplib
 import ssl
+import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import httpx
@@ -82,8 +85,10 @@ def _secrets(channel: Channel, env: Mapping[str, str]) -> list[str]:
     named = (channel.url_env, channel.secret_env, channel.password_env)
     values = [env[name] for name in named if name and env.get(name)]
     address = _address(channel, env)
-    parts = urllib.parse.urlsplit(address)
-    values += [address, parts.query, parts.password or "", *(v for _, v in urllib.parse.parse_qsl(parts.query))]
+    values.append(address)
+    with contextlib.suppress(ValueError):  # not a URL: then all of it is what must not be shown
+        parts = urllib.parse.urlsplit(address)
+        values += [parts.query, parts.password or "", *(v for _, v in urllib.parse.parse_qsl(parts.query))]
     return sorted({v for v in values if len(v) >= _SECRET_WORTH_HIDING}, key=len, reverse=True)
 
 
@@ -116,26 +121,54 @@ def _teams(channel: Channel, notice: Notice, env: Mapping[str, str], clock: Call
 
 def _post(channel: Channel, url: str, body: bytes, headers: dict[str, str], already: int | None = None) -> str:
     """Post, following no redirect (it could carry the signature elsewhere). ``already``: a status that means it has it."""
+    host = _host(url)
+    if not host:
+        raise _Failed(f"the address of channel {channel.label!r} is not an http or https URL", permanent=True)
     try:
-        answer = httpx.post(url, content=body, headers=headers, timeout=channel.timeout_s, follow_redirects=False)
+        with _unlogged():
+            answer = httpx.post(url, content=body, headers=headers, timeout=channel.timeout_s, follow_redirects=False)
     except httpx.InvalidURL:
         raise _Failed(f"the address of channel {channel.label!r} is not a URL", permanent=True) from None
     except httpx.HTTPError as error:  # its text may hold the whole address: say only what kind it is
-        raise _Failed(f"{_host(url)} did not answer ({type(error).__name__})") from None
+        raise _Failed(f"{host} did not answer ({type(error).__name__})") from None
     if answer.is_success or answer.status_code == already:
-        return f"{answer.status_code} from {_host(url)}"
-    detail = f"{answer.status_code} from {_host(url)}"
+        return f"{answer.status_code} from {host}"
+    detail = f"{answer.status_code} from {host}"
     after = answer.headers.get("retry-after", "")
     wait = float(after) if after.isdigit() else 0.0
     raise _Failed(detail, permanent=answer.status_code not in _RETRY_STATUS, wait_s=wait)
 
 
+class _QuietFilter(logging.Filter):
+    """Drops what httpx logs of a request while its thread is in `_unlogged`: the whole address, signature and all."""
+
+    active = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        del record
+        return not getattr(self.active, "on", False)
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    logger = logging.getLogger("httpx")
+    if not any(isinstance(f, _QuietFilter) for f in logger.filters):
+        logger.addFilter(_QuietFilter())
+    _QuietFilter.active.on = True
+    try:
+        yield
+    finally:
+        _QuietFilter.active.on = False
+
+
 def _host(url: str) -> str:
+    """Return what may be shown of an address, empty where it is none."""
     try:
         parts = urllib.parse.urlsplit(url)
-        return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+        port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return "the address"
+        return ""
+    return f"{parts.scheme}://{parts.hostname}{port}" if parts.scheme in ("http", "https") and parts.hostname else ""
 
 
 def _email(channel: Channel, notice: Notice, env: Mapping[str, str], clock: Callable[[], float]) -> str:
