@@ -126,3 +126,22 @@ def _tell_found(found: Reconciliation) -> None:
         click.echo(f"ALARM {line}", err=True)
     for line in found.repaired:
         click.echo(f"{found.name}: repaired: {line}", err=True)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path())
+def lint(paths: tuple[str, ...]) -> int:
+    """Find version pins in .py, .ipynb, .sql and .yaml files below PATHS; exit 1 when there is one.
+
+    A line with the comment "mlgates: allow-pin" is let through.
+    """
+    from pytest_mlgates.services.pin_lint import lint_paths
+
+    pins, count = lint_paths(paths)
+    for pin in pins:
+        click.echo(f"{pin.where}: {pin.found} pins a version; {pin.fix}")
+    if pins:
+        click.echo(f"{len(pins)} version pins in {count} files", err=True)
+        return EXIT_FAILED
+    click.echo(f"no version pin in {count} files")
+    return EXIT_OK

@@ -1,0 +1,121 @@
+"""A corpus of 40 snippets: 24 pins in disguise, 16 innocent look-alikes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pytest_mlgates.services.pin_lint import lint_paths, lint_text
+
+from .world import World
+
+PINS = [
+    (".py", 'm = mlflow.pyfunc.load_model("models:/revenue/3")\n', 1),
+    (".py", "import mlflow\n\nVERSION = 3\nname = get()\nm = load(f'models:/{name}/{VERSION}')\n", 5),
+    (".py", "def load(name, version):\n    return mlflow.pyfunc.load_model(f'models:/{name}/{version}')\n", 2),
+    (".py", "uri = 'models:/' + name + '/' + str(model_version)\n", 1),
+    (".py", "uri = '/'.join(['models:', name, '7'])\n", 1),
+    (".py", "uri = 'models:/{}/{}'.format(name, 12)\n", 1),
+    (".py", "uri = 'models:/{name}/{version}'.format(name=n, version=v)\n", 1),
+    (".py", "uri = 'models:/%s/%d' % (name, 4)\n", 1),
+    (".py", "uri = 'models:/%(name)s/%(v)s' % {'name': n, 'v': '4'}\n", 1),
+    (".py", "mv = client.get_model_version('revenue', 3)\n", 1),
+    (".py", "mv = client.get_model_version(name='revenue', version='3')\n", 1),
+    (".py", "PIN = '9'\nmv = MlflowClient().get_model_version(NAME, PIN)\n", 2),
+    (".py", "TEMPLATE = 'models:/{}/{}'\n\ndef uri(name, mv):\n    return TEMPLATE.format(name, mv.version)\n", 4),
+    (".py", "uri = os.environ.get('MODEL_URI', 'models:/cat.schema.revenue/11')\n", 1),
+    (".py", "subprocess.run('mlflow models serve -m models:/revenue/5 -p 80', shell=True)\n", 1),
+    (".py", "udf = spark_udf(\n    spark,\n    'models:/revenue'\n    '/3',\n)\n", 3),
+    (".py", "path = os.path.join('models:/revenue', '2')\n", 1),
+    (".py", "conf = {'model': {'uri': b'models:/revenue/8'}}\n", 1),
+    (".py", "vs = client.search_model_versions(\"name='revenue' and version_number = 3\")\n", 1),
+    (".sql", "SELECT ml_predict('models:/revenue/3', x) FROM t;\n", 1),
+    (".sql", "-- score\nSELECT ml_predict(\n  'models:/' || name || '/' || CAST(model_version AS STRING), x)\nFROM t;\n", 3),
+    (".sql", "SELECT ml_predict(concat_ws('/', 'models:', 'revenue', 4), x) FROM t;\n", 1),
+    (".yaml", "job:\n  env:\n    MODEL_URI: models:/revenue/3  # the good one\n", 3),
+    (".yml", 'run: mlflow models serve -m "models:/revenue/${{ inputs.model_version }}"\n', 1),
+]
+
+INNOCENT = [
+    (".py", 'm = mlflow.pyfunc.load_model("models:/revenue/Production")\n'),
+    (".py", 'm = mlflow.pyfunc.load_model("models:/revenue@champion")\n'),
+    (".py", "m = load(f'models:/{name}/{stage}')\n"),
+    (".py", "STAGE = 'Production'\nm = load('models:/{}/{}'.format(name, STAGE))\n"),
+    (".py", '"""Never write models:/revenue/3 in a consumer."""\n'),
+    (".py", "x = 1  # was models:/revenue/3\n"),
+    (".py", "mv = client.get_model_version(name, version)\nurl = 'https://host/models/revenue/3'\n"),
+    (".py", "print(f'registered models:/{name}/{version}')\nlog.info('made models:/revenue/3')\n"),
+    (".py", "mv = client.get_model_version_by_alias('revenue', 'champion')\n"),
+    (".py", "client.transition_model_version_stage('revenue', version=3, stage='Staging')\n"),
+    (".py", "m = load('models:/m-3fa9c1/')\nrun = load('runs:/abc/3')\n"),
+    (".py", "m = load('models:/2026/Production')\nn = load('models:/forecast-v3/Staging')\n"),
+    (".py", "uri = 'models:/revenue/3'  # mlgates: allow-pin the audit replays this very version\n"),
+    (".sql", "-- models:/revenue/3 was the old one\nSELECT ml_predict('models:/revenue/Production', x) FROM t;\n"),
+    (".sql", "SELECT ml_predict('models:/' || name || '/' || stage, x), a || '/3' FROM t;\n"),
+    (".yaml", "# models:/revenue/3\nMODEL_URI: models:/revenue@champion\nversion: 3\nimage: models/revenue/3\n"),
+]
+
+
+def test_the_corpus_has_forty_snippets():
+    assert len(PINS) + len(INNOCENT) == 40
+
+
+@pytest.mark.parametrize(("suffix", "text", "line"), PINS)
+def test_a_pin_is_found_with_its_line(suffix: str, text: str, line: int):
+    found = lint_text(text, suffix, "consumer" + suffix)
+    assert [pin.line for pin in found] == [line]
+    assert found[0].where == f"consumer{suffix}:{line}"
+    assert "champion" in found[0].fix
+
+
+@pytest.mark.parametrize(("suffix", "text"), INNOCENT)
+def test_a_look_alike_is_let_through(suffix: str, text: str):
+    assert lint_text(text, suffix) == []
+
+
+def notebook(*cells: tuple[str, str]) -> str:
+    made = [
+        {"cell_type": kind, "metadata": {}, "outputs": [], "source": text.splitlines(keepends=True)} for kind, text in cells
+    ]
+    return json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, indent=1)
+
+
+@pytest.mark.parametrize(("suffix", "text", "line"), [p for p in PINS if p[0] == ".py"])
+def test_a_pin_in_a_notebook_is_found_with_the_line_of_the_file(suffix: str, text: str, line: int):
+    del suffix
+    file = notebook(("markdown", "models:/revenue/3"), ("code", "%matplotlib inline\n" + text))
+    [pin] = lint_text(file, ".ipynb", "n.ipynb")
+    assert pin.place == f"cell 2, line {line + 1}"
+    assert json.dumps(text.splitlines(keepends=True)[line - 1])[1:-1] in file.splitlines()[pin.line - 1]
+
+
+@pytest.mark.parametrize(("suffix", "text"), [p for p in INNOCENT if p[0] == ".py"])
+def test_a_look_alike_in_a_notebook_is_let_through(suffix: str, text: str):
+    del suffix
+    assert lint_text(notebook(("code", text)), ".ipynb") == []
+
+
+def test_notebook_magics_are_read():
+    file = notebook(("code", "!mlflow models serve -m models:/revenue/3\n"), ("code", "%%sql\nSELECT f('models:/a/4')\n"))
+    assert [pin.place for pin in lint_text(file, ".ipynb")] == ["cell 1, line 1", "cell 2, line 2"]
+
+
+def test_files_that_are_no_python_or_no_notebook_do_not_stop_the_lint(tmp_path: Path):
+    (tmp_path / "two.py").write_text("print 'python 2'\nload('models:/x/3')\n")
+    (tmp_path / "broken.ipynb").write_text("{")
+    (tmp_path / "bytes.py").write_bytes(b"x = '\xff\x00'\n")
+    pins, count = lint_paths([tmp_path])
+    assert count == 3
+    assert [pin.where for pin in pins] == [f"{tmp_path}/two.py:2"]
+
+
+def test_the_command_names_place_and_fix(world: World):
+    (world.folder / "score.py").write_text("m = load('models:/revenue/3')\n")
+    done = world.mlgates("lint", ".")
+    assert done.returncode == 1
+    assert "score.py:1: models:/revenue/3 pins a version; use models:/revenue/Production" in done.stdout
+    (world.folder / "score.py").write_text("m = load('models:/revenue/Production')\n")
+    assert world.mlgates("lint", ".").returncode == 0
+    assert world.mlgates("lint", "nosuch").returncode == 4
