@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pytest_mlgates.config import Gates, ModelSettings
+    from pytest_mlgates.drift.report import DriftReport
     from pytest_mlgates.services.evaluate import Baseline, Candidate, Holdout
+    from pytest_mlgates.services.monitor import MonitorRun
     from pytest_mlgates.session import GateRun, Target
     from pytest_mlgates.wiring import Project
 
@@ -85,6 +87,32 @@ def looks(mlgates_run: GateRun, mlgates_target: Target) -> int:
 def rows(candidate: Candidate, holdout: Holdout) -> pd.DataFrame:
     """The holdout's rows as the model's signature wants them."""
     return candidate.x(holdout.frame)
+
+
+@pytest.fixture(scope="session")
+def drift_run(mlgates_run: GateRun, mlgates_target: Target) -> MonitorRun:
+    """The drift run over the rows of the model under test."""
+    return mlgates_run.drift_run(mlgates_target)
+
+
+@pytest.fixture(scope="session")
+def drift_report(drift_run: MonitorRun) -> DriftReport:
+    """The inputs' drift: ``drift_report["lag_7_revenue"].psi``, ``.verdict``, ``.drifted``."""
+    return drift_run.report
+
+
+@pytest.fixture(scope="session")
+def reference(drift_run: MonitorRun) -> pd.DataFrame:
+    """Rows of the reference window."""
+    frame: pd.DataFrame = drift_run.windows.reference.rows.to_pandas()
+    return frame
+
+
+@pytest.fixture(scope="session")
+def current(drift_run: MonitorRun) -> pd.DataFrame:
+    """Rows of the current window."""
+    frame: pd.DataFrame = drift_run.windows.current.rows.to_pandas()
+    return frame
 
 
 @pytest.fixture(scope="session")

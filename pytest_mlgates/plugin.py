@@ -33,6 +33,10 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--mlgates-settings", {"metavar": "PATH", "help": "mlgates.toml to use (default: nearest, upwards from here)"}),
     ("--mlgates-json", {"metavar": "PATH", "help": "write every verdict as JSON"}),
     ("--mlgates-no-evidence", {"action": "store_true", "help": "judge, but store no evidence with the version's run"}),
+    (
+        "--mlgates-drift",
+        {"action": "store_true", "help": "judge the drift of the model's rows: one item per input and drift type"},
+    ),
     ("--mlgates-endpoint-uri", {"metavar": "URI", "help": "load-test this endpoint as a gate"}),
 )
 
@@ -93,6 +97,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     except MlgatesError as error:
         raise pytest.UsageError(*str(error).splitlines()) from None
+    config.stash[RUN].drift = bool(options.get("mlgates_drift"))
     config.pluginmanager.register(fixtures, "mlgates-fixtures")
     config.pluginmanager.register(_Recorder(config, config.stash[RUN]), "mlgates-recorder")
 
@@ -103,7 +108,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         run = metafunc.config.stash[RUN]
         if not run.targets:
             raise pytest.UsageError("this test judges a model version; name one with --model-name NAME --model-version V")
+        if "drift_item" in metafunc.fixturenames:
+            pairs = [(target, item) for target in run.targets for item in run.drift_items(target)]
+            labels = dict(zip(run.targets, run.ids(), strict=True))
+            ids = [f"{item}-{labels[target]}" for target, item in pairs]
+            metafunc.parametrize(("mlgates_target", "drift_item"), pairs, ids=ids, indirect=["mlgates_target"], scope="session")
+            return
         metafunc.parametrize("mlgates_target", run.targets, ids=run.ids(), indirect=True, scope="session")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The shipped suite holds two runs: the gates of a version, and with ``--mlgates-drift`` the drift of its rows."""
+    if RUN not in config.stash or collection_path.parent != suite.folder("gates"):
+        return None
+    if not collection_path.name.startswith("test_"):
+        return None
+    return True if (collection_path.name == "test_drift.py") is not config.stash[RUN].drift else None
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
@@ -171,7 +191,8 @@ class _Recorder:
         if self.is_worker:
             return
         options = self.config.option
-        self.run.finish(store=not options.mlgates_no_evidence and not options.collectonly, json_path=options.mlgates_json)
+        store = not (options.mlgates_no_evidence or options.collectonly or self.run.drift)
+        self.run.finish(store=store, json_path=options.mlgates_json)
         for report in self.run.reports:
             self.config.hook.pytest_mlgates_report(config=self.config, report=report)
         selected = self.config.stash.get(SUITE_SELECTED, False) and not options.collectonly

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_mlgates.services.evaluate import Baseline, Candidate, Holdout
+    from pytest_mlgates.services.monitor import MonitorRun
 
 PROPERTY = "mlgates"
 HOLDOUT_TAG = "mlgates.holdout_digest"
@@ -40,6 +41,7 @@ class GateRun:
         self._project = project
         self.targets = tuple(targets)
         self.endpoint_uri = endpoint_uri
+        self.drift = False  # the drift of the models' rows is judged, not their gates
         self.reports: tuple[RunReport, ...] = ()
         self.notes: list[str] = []
         self._results: dict[Target, dict[str, GateResult]] = {target: {} for target in targets}
@@ -48,6 +50,7 @@ class GateRun:
         self._holdouts: dict[str, Holdout] = {}
         self._baselines: dict[Target, Baseline] = {}
         self._looks: dict[Target, int] = {}
+        self._drift_runs: dict[Target, MonitorRun] = {}
 
     @classmethod
     def start(
@@ -132,6 +135,22 @@ class GateRun:
             others = [v for v in self.project.registry.versions(target[0]) if v.version != target[1]]
             self._looks[target] = 1 + sum(v.tags.get(HOLDOUT_TAG) == digest for v in others)
         return self._looks[target]
+
+    def drift_items(self, target: Target) -> list[str]:
+        """What a drift run judges of this version: each input, then each further drift type."""
+        from pytest_mlgates.services.drift_gate import drift_items
+
+        return drift_items(self.project.registry, self.project.settings, *target)
+
+    def drift_run(self, target: Target) -> MonitorRun:
+        """The drift run over this version's rows, made once; it writes nothing."""
+        from pytest_mlgates.services.monitor import run_drift
+
+        if target not in self._drift_runs:
+            project, (name, version) = self.project, target
+            found = run_drift(project.registry, project.lakehouse, project.settings, name, version=version, write=False)
+            self._drift_runs[target] = found
+        return self._drift_runs[target]
 
     def subject(self, target: Target) -> dict[str, Any]:
         """What was judged, as far as it was loaded: goes with each result, and into the evidence."""
@@ -221,7 +240,7 @@ class GateRun:
 
     def _report(self, key: Target) -> RunReport:
         results = tuple(self._results[key].values())
-        if key not in self.targets:
+        if key not in self.targets or self.drift:
             return RunReport(key[0], key[1], results, tuple(r.gate for r in results))
         settings = self.project.settings.model(key[0])
         return RunReport(key[0], key[1], results, settings.required, settings.on_inconclusive == "warn")

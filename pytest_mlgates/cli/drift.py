@@ -165,7 +165,7 @@ def _concept(run: MonitorRun) -> list[str]:
     elif concept.usual_low is None:
         word = f"no verdict: {concept.reason}"
     else:
-        word = "no concept drift" if concept.rho >= 0.70 else f"no concept drift: past windows reached {concept.usual_low:.2f}"
+        word = "no concept drift" if concept.rho >= 0.70 else f"no concept drift: chance reaches {concept.usual_low:.2f}"
     rising = "; the error has been rising over the last runs" if concept.falling else ""
     return [f"  Importance Spearman ρ: {concept.rho:.2f} ({word}{rising})"]
 

@@ -17,14 +17,15 @@ from pytest_mlgates.results import plain
 RHO = 0.70
 _TREES, _DEPTH, _LEAF, _MAX_ROWS = 50, 8, 5, 20_000
 _MIN_BLOCKS, _MIN_TREND = 8, 5
+_CHANCE = 0.005
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ConceptDrift:
     """Spearman's ρ between the importances of shadow models of the reference and of the current window.
 
-    ``usual_low`` is the least ρ that past windows of the same length gave: with five inputs and 140 rows a ρ of 0.6 can be
-    plain chance, so an alarm needs both, ρ below 0.70 and below every past window's.
+    ``usual_low`` is the least ρ that a window of this length may give by chance, 1 in 200, judged by past windows: with five
+    inputs and 140 rows a ρ of 0.6 is ordinary, so an alarm needs both, ρ below 0.70 and below that.
     """
 
     verdict: DriftVerdict
@@ -78,10 +79,22 @@ def concept_drift(
             rows = blocks == block
             if rows.sum() >= min_rows and np.unique(y0[rows]).size > 1:
                 usual.append(_spearman(whole, _importances(task, x0[rows], y0[rows])))
-    usual_low = min(usual) if len(usual) >= _MIN_BLOCKS else None
+    usual_low = _usual_low(usual, x0.shape[1]) if len(usual) >= _MIN_BLOCKS else None
     reason = "" if usual_low is not None else "too few past windows to know what is usual"
     changed = rho < RHO and usual_low is not None and rho < usual_low
     return ConceptDrift(DriftVerdict.DRIFT if changed else DriftVerdict.STABLE, rho, usual_low, falling, reason)
+
+
+def _usual_low(rho: Sequence[float], features: int) -> float:
+    """Lower prediction limit for one more ρ, on Fisher's z scale (Fisher 1921).
+
+    Ranks of past windows alone would alarm once in 13 windows. A spread below ``1 / sqrt(features - 1)``, the standard error
+    of a rank correlation under independence, is not believed.
+    """
+    z = np.arctanh(np.clip(np.asarray(rho, dtype=float), -0.99, 0.99))
+    spread = max(float(z.std(ddof=1)), 1 / math.sqrt(features - 1))
+    reach = float(stats.t.ppf(1 - _CHANCE, z.size - 1)) * spread * math.sqrt(1 + 1 / z.size)
+    return float(np.tanh(z.mean() - reach))
 
 
 def rising_trend(worsening: Sequence[float], *, level: float = 0.05) -> bool:

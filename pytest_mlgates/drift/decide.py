@@ -198,9 +198,7 @@ def trigger_reasons(facts: Facts) -> dict[str, str]:
         found["volume"] = f"volume: {facts.labelled_growth:+.0%} labelled rows since this version's first drift run"
     hidden = facts.performance.verdict is DriftVerdict.DRIFT and not facts.inputs.drifted
     if facts.concept.verdict is DriftVerdict.DRIFT:
-        found["concept"] = (
-            f"concept: importances ρ {facts.concept.rho:.2f}, past windows at least {facts.concept.usual_low:.2f}"
-        )
+        found["concept"] = f"concept: importances ρ {facts.concept.rho:.2f}, chance reaches {facts.concept.usual_low:.2f}"
     elif hidden:
         found["concept"] = "concept: performance worse while the inputs are stable"
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_mlgates.errors import DataUnusable
-from pytest_mlgates.services.monitor import run_drift
+from pytest_mlgates.services.monitor import past_comparison
 from pytest_mlgates.services.windows import load_windows
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_mlgates.ports import ModelRegistry, TableStore
 
 MARGIN = 1.25  # past windows are few: the largest of 30 is about the 97th percentile
+LEAST = 0.02  # a feature that never moved (a weekday) must not alarm at the first rounding
 _MIN_WINDOWS, _MAX_WINDOWS = 4, 30
 
 
@@ -54,14 +55,14 @@ def calibrate_limits(
     for back in range(1, _MAX_WINDOWS + 1):
         last = newest - dt.timedelta(days=back * spec.current_days)
         midnight = dt.datetime.combine(last + dt.timedelta(days=1), dt.time(), dt.UTC)
-        run = run_drift(registry, store, settings, model, version=version, now=midnight, write=False)
-        reference = run.windows.reference
+        windows_then, report = past_comparison(registry, store, settings, model, version, midnight)
+        reference = windows_then.reference
         covered = 0 if reference.days is None else np.unique(reference.days).size
         if covered < 0.9 * spec.reference_days:
             break
         windows += 1
-        alarms += run.report.verdict.value == "drift"
-        for feature in run.report.features:
+        alarms += report.verdict.value == "drift"
+        for feature in report.features:
             if feature.psi is not None:
                 psi.setdefault(feature.feature, []).append(feature.psi)
     if windows < _MIN_WINDOWS:
@@ -69,4 +70,5 @@ def calibrate_limits(
             f"{spec.table} has {windows} past windows of {spec.current_days} days with {spec.reference_days} days before them, "
             f"{_MIN_WINDOWS} needed; fill in older rows, or take fewer reference days"
         )
-    return Calibration({f: MARGIN * max(v) for f, v in psi.items()}, windows, spec.current_days, alarms)
+    limits = {name: max(MARGIN * max(values), LEAST) for name, values in psi.items()}
+    return Calibration(limits, windows, spec.current_days, alarms)

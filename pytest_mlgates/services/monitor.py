@@ -7,24 +7,22 @@ import datetime as dt
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pytest_mlgates.config import COOLDOWN_DAYS
 from pytest_mlgates.drift.blocks import designs
 from pytest_mlgates.drift.compare import Design, Engine, compare
-from pytest_mlgates.drift.concept import ConceptDrift, concept_drift
 from pytest_mlgates.drift.decide import Decision, Facts, cooling, decide
-from pytest_mlgates.drift.performance import PerformanceDrift, performance_drift
 from pytest_mlgates.drift.report import DriftReport, DriftVerdict, FeatureDrift
 from pytest_mlgates.errors import EXIT_DRIFT, EXIT_OK, MlgatesError, ModelNotFound
 from pytest_mlgates.services import drift_records as records
 from pytest_mlgates.services.drift_rows import metric_rows, trigger_row
-from pytest_mlgates.services.evaluate import TRAINING_METRICS, as_scores
+from pytest_mlgates.services.evaluate import as_scores
+from pytest_mlgates.services.model_drift import model_drift
 from pytest_mlgates.services.select import versions_of
 from pytest_mlgates.services.windows import Window, Windows, load_windows
 from pytest_mlgates.tables import DRIFT_METRICS, RETRAIN_TRIGGERS
@@ -238,16 +236,11 @@ def _facts(
     engine: str | Engine,
 ) -> Facts:
     ref, cur = windows.reference, windows.current
-    noise = _designs(windows, [*features, records.PREDICTION, own.target])
     quiet = records.suppressions(store, version.name, now.date())
-    thresholds: dict[str, Any] = {
-        "alpha": own.drift.alpha, "min_psi": own.drift.min_psi, "min_rows": own.drift.min_rows, "weights": windows.weights,
-        "designs": noise, "suppressed": quiet, "limits": own.drift.limits,
-    }  # fmt: skip
-    known = [f for f in features if f in ref.rows.column_names or f in cur.rows.column_names]
-    inputs = compare(ref.rows, cur.rows, columns=known, engine=engine, **thresholds)
+    thresholds = _thresholds(own, windows, [*features, records.PREDICTION, own.target], quiet)
+    inputs = compare_inputs(windows, features, thresholds, engine)
     one = {name: _single(ref, cur, name, thresholds) for name in (records.PREDICTION, own.target)}
-    performance, concept = _model_drift(store, registry, own, version, windows, features)
+    performance, concept = model_drift(store, registry, own, version, windows, features)
     labelled = _labelled(store, own)
     return Facts(
         inputs=inputs,
@@ -262,6 +255,36 @@ def _facts(
         age_days=None if version.created is None else (now - version.created).total_seconds() / 86_400,
         schedule_days=own.drift.schedule_days,
     )
+
+
+def _thresholds(own: ModelSettings, windows: Windows, columns: Sequence[str], suppressed: Mapping[str, str]) -> dict[str, Any]:
+    """What `compare` is called with for this model."""
+    return {
+        "alpha": own.drift.alpha, "min_psi": own.drift.min_psi, "min_rows": own.drift.min_rows, "weights": windows.weights,
+        "designs": _designs(windows, columns), "suppressed": suppressed, "limits": own.drift.limits,
+    }  # fmt: skip
+
+
+def compare_inputs(
+    windows: Windows, features: Sequence[str], thresholds: Mapping[str, Any], engine: str | Engine = "local"
+) -> DriftReport:
+    """Compare the inputs of both windows; one that both lack is a finding as well."""
+    ref, cur = windows.reference.rows, windows.current.rows
+    known = [f for f in features if f in ref.column_names or f in cur.column_names]
+    return compare(ref, cur, columns=known, engine=engine, **thresholds)
+
+
+def past_comparison(
+    registry: ModelRegistry, store: TableStore, settings: Settings, model: str, version: str | None, now: dt.datetime
+) -> tuple[Windows, DriftReport]:
+    """Compare the inputs as a run at ``now`` would have; writes nothing, predicts nothing, knows no limits."""
+    own = settings.model(model)
+    features = _features(own, _predictor(registry, monitored_version(registry, model, version))[0])
+    wanted = None if features is None else _present(store, own, [*features, *(c for c in own.drift.cells if c != "weekday")])
+    windows = load_windows(store, own.drift, columns=wanted, now=now)
+    names = features or [c for c in windows.reference.rows.column_names if c not in (own.target, own.drift.time_column)]
+    thresholds = {**_thresholds(own, windows, names, {}), "limits": {}}
+    return windows, compare_inputs(windows, names, thresholds)
 
 
 def _designs(windows: Windows, columns: Sequence[str]) -> dict[str, Design]:
@@ -303,83 +326,6 @@ def _labelled_growth(store: TableStore, version: ModelVersion, rows: int | None)
     if rows is None or not past or past[-1][1] <= 0:
         return None
     return rows / past[-1][1] - 1
-
-
-def _model_drift(
-    store: TableStore,
-    registry: ModelRegistry,
-    own: ModelSettings,
-    version: ModelVersion,
-    windows: Windows,
-    features: Sequence[str],
-) -> tuple[PerformanceDrift, ConceptDrift]:
-    ref, cur = windows.reference, windows.current
-    nothing = ConceptDrift(DriftVerdict.INSUFFICIENT, reason="no labels in these windows")
-    if own.target not in ref.rows.column_names or own.target not in cur.rows.column_names:
-        return PerformanceDrift(reason="no labels in these windows"), nothing
-    labels = [_numbers(w, own.target) for w in (ref, cur)]
-    performance = PerformanceDrift(reason="no predictions for these windows")
-    blocks = _blocks(ref, cur)
-    if records.PREDICTION in ref.rows.column_names:
-        scores = [_numbers(w, records.PREDICTION) for w in (ref, cur)]
-        known = np.isfinite(labels[0]) & np.isfinite(scores[0])
-        performance = performance_drift(
-            own.task, (labels[1], scores[1]), (labels[0][known], scores[0][known]),
-            trained=trained_metrics(registry, version), min_rows=own.drift.min_rows,
-            reference_blocks=None if blocks is None else blocks[known],
-        )  # fmt: skip
-    history = records.past_values(store, version.name, version.version, "performance_rmse_delta_observed")
-    inputs = [_matrix(w, features) for w in (ref, cur)]
-    if inputs[0] is None or inputs[1] is None:
-        return performance, dataclasses.replace(nothing, reason="inputs are not all numbers")
-    concept = concept_drift(
-        own.task, (inputs[0], labels[0]), (inputs[1], labels[1]), reference_blocks=blocks, min_rows=own.drift.min_rows,
-        history=[v for _, v in reversed(history)],
-    )  # fmt: skip
-    return performance, concept
-
-
-def trained_metrics(registry: ModelRegistry, version: ModelVersion) -> dict[str, float]:
-    """Metrics of the version on rows it had not seen: its holdout's, else its validation's; empty where none are stored."""
-    data = registry.read_artifact(version, TRAINING_METRICS)
-    try:
-        stored = json.loads(data) if data else {}
-    except ValueError:
-        return {}
-    for part in ("holdout", "validation"):
-        found = stored.get(part) if isinstance(stored, dict) else None
-        if isinstance(found, dict):
-            return {str(k).lower(): float(v) for k, v in found.items() if isinstance(v, int | float)}
-    return {}
-
-
-def _blocks(ref: Window, cur: Window) -> NDArray[np.int64] | None:
-    """Window number of each reference row, windows of the current one's length counted back from its start."""
-    if ref.days is None or not cur.span_days or not len(ref.days):
-        return None
-    return np.asarray((ref.days.max() - ref.days) // cur.span_days)
-
-
-def _numbers(window: Window, column: str) -> NDArray[np.float64]:
-    from pytest_mlgates.drift.profile import with_gaps
-
-    values = window.rows.column(column)
-    if pa.types.is_boolean(values.type):
-        values = values.cast(pa.int8())
-    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type)):
-        return np.full(len(values), np.nan)
-    return np.concatenate([with_gaps(c) for c in values.chunks]) if values.num_chunks else np.empty(0)
-
-
-def _matrix(window: Window, features: Sequence[str]) -> NDArray[np.float64] | None:
-    t = pa.types
-    for name in features:
-        if name not in window.rows.column_names:
-            return None
-        kind = window.rows.schema.field(name).type
-        if not (t.is_integer(kind) or t.is_floating(kind) or t.is_boolean(kind) or t.is_decimal(kind)):
-            return None
-    return np.column_stack([_numbers(window, name) for name in features])
 
 
 def _recorded(store: TableStore, draft: MonitorRun, own: ModelSettings) -> MonitorRun:
