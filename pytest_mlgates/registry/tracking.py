@@ -179,12 +179,15 @@ class MlflowRun:
                 pip_requirements=list(requirements),
                 pyfunc_predict_fn=predict_method,
             )
-        # not log_model's own registration: it prints, and goes to whatever registry the process is pointed at
-        with contextlib.suppress(MlflowException):  # there already; a registry that does not answer is told by the next call
-            self._client.create_registered_model(name)
-        made = self._client.create_model_version(
-            name, source=info.model_uri, run_id=self._run_id, model_id=info.model_id, tags=dict(tags or {})
-        )
+            # not log_model's own registration: it prints, and goes to whatever registry the process is pointed at
+            with contextlib.suppress(
+                MlflowException
+            ):  # there already; a registry that does not answer is told by the next call
+                self._client.create_registered_model(name)
+            # inside, because the client looks up a models:/ source in the process-wide tracking store
+            made = self._client.create_model_version(
+                name, source=info.model_uri, run_id=self._run_id, model_id=info.model_id, tags=dict(tags or {})
+            )
         return str(made.version)
 
 
