@@ -8,6 +8,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,9 @@ def _result(
         f"{name} {p.value * 1e3:.1f} ms (95% CI {max(p.low, 0) * 1e3:.1f}–{high}) {sign} {objective * 1e3:g} ms; "
         f"{100 * tail.share:.2f} % of {tail.calls:,} calls over (bounds {100 * tail.low:.2f}–{100 * tail.high:.2f} %, {allowed} allowed)"
     ).replace("95% CI", f"{100 * confidence:.4g}% CI")
+    wall, waited = conditions.get("wall_s") or 0.0, conditions.get("cpu_wait_s") or 0.0
+    if waited > 0.02 * wall:
+        summary += f"; {waited / wall:.0%} of the time, spent waiting for a CPU that others held, left out"
     details = {
         "share_over": {"estimate": tail.share, "low": tail.low, "high": tail.high, "allowed": 1 - q, "alpha": alpha},
         "calls": tail.calls,
@@ -172,6 +176,7 @@ def measure_latency(
     confidence: float = 0.95,
     threads: int | None = 1,
     clock: Callable[[], float] = time.perf_counter,
+    cpu_wait: Callable[[], float] | None = None,
 ) -> GateResult:
     """Time single-row predictions until the p99 objective is settled or the budget is spent.
 
@@ -193,6 +198,10 @@ def measure_latency(
         Native threads allowed to the model while it is timed (needs threadpoolctl); ``None`` leaves them alone.
     clock
         Monotonic seconds.
+    cpu_wait
+        Seconds that this thread has waited, ready to run, for a CPU that others held; by default the kernel's count where it keeps
+        one (Linux), else none. It is left out of each call's time, and recorded: what other processes take is not the model's latency.
+        Sleeping and waiting for input or output stay in.
 
     Returns
     -------
@@ -212,12 +221,15 @@ def measure_latency(
     conditions: dict[str, Any] = {"warm_up_calls": warm_up, "gc": "off while timed, run between looks", "planned_looks": looks}
     conditions["load_before"] = _machine_load()
     result: GateResult | None = None
-    with _threads(threads, conditions):
+    with _threads(threads, conditions), _run_queue_wait() as counted:
+        waited = cpu_wait or counted
+        timer = _Timer(clock, waited or (lambda: 0.0))
         _warm_up(predict_one, warm_up)
         start, done = clock(), 0
         for look, upto in enumerate(looks, 1):
-            done = _time_calls(predict_one, times, failed, done, upto, start + budget_s, clock)
+            done = _time_calls(predict_one, times, failed, done, upto, start + budget_s, timer)
             conditions |= {"looks_taken": look, "load_after": _machine_load(), "wall_s": clock() - start}
+            conditions["cpu_wait_s"] = timer.left_out_s if waited is not None else None
             conditions["budget_spent"] = done < upto
             result = latency(
                 times[:done],
@@ -234,6 +246,52 @@ def measure_latency(
     return result
 
 
+class _Timer:
+    """Seconds of one call, less those that its thread waited for a CPU."""
+
+    def __init__(self, clock: Callable[[], float], cpu_wait: Callable[[], float]) -> None:
+        self._clock, self._cpu_wait = clock, cpu_wait
+        self._began = self._waited = self.now = self.left_out_s = 0.0
+
+    def start(self) -> None:
+        """Begin a call."""
+        self._waited = self._cpu_wait()
+        self._began = self._clock()
+
+    def stop(self) -> float:
+        """End it; return its seconds."""
+        self.now = self._clock()
+        took = self.now - self._began
+        waited = min(max(self._cpu_wait() - self._waited, 0.0), took)
+        self.left_out_s += waited
+        return took - waited
+
+
+@contextlib.contextmanager
+def _run_queue_wait() -> Iterator[Callable[[], float] | None]:
+    """Yield a reader of this thread's run-queue wait in seconds, ``None`` where the kernel keeps no count.
+
+    The second field of ``/proc/thread-self/schedstat`` (Linux, CONFIG_SCHED_INFO), in nanoseconds.
+    """
+    try:
+        file = Path("/proc/thread-self/schedstat").open("rb", buffering=0)  # noqa: SIM115 closed below
+    except OSError:
+        yield None
+        return
+
+    def waited_s() -> float:
+        file.seek(0)
+        return int(file.read().split()[1]) * 1e-9
+
+    with file:
+        try:
+            waited_s()
+        except (OSError, ValueError, IndexError):
+            yield None
+        else:
+            yield waited_s
+
+
 def _time_calls(
     predict_one: Callable[[int], Any],
     times: arrays.Floats,
@@ -241,7 +299,7 @@ def _time_calls(
     done: int,
     upto: int,
     deadline: float,
-    clock: Callable[[], float],
+    timer: _Timer,
 ) -> int:
     """Time calls ``done`` to ``upto`` in place; return the number reached before the deadline (at least one)."""
     gc.collect()
@@ -249,14 +307,13 @@ def _time_calls(
     gc.disable()
     try:
         for i in range(done, upto):
-            before = clock()
+            timer.start()
             try:
                 predict_one(i)
             except Exception:  # noqa: BLE001 a model under test may raise anything; the call counts as failed
                 failed[i] = True
-            after = clock()
-            times[i] = after - before
-            if after > deadline:
+            times[i] = timer.stop()
+            if timer.now > deadline:
                 return i + 1
         return upto
     finally:
