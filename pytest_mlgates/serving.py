@@ -136,3 +136,22 @@ def serve(
         return EndpointApp(service, metrics, prediction_log=prediction_log, token=token, max_body=max_body)
 
     workers.run(options, metrics, make_app)
+
+
+def control(project: Project, options: workers.ServerOptions, *, folder: Path, token: str, per_minute: float = 600.0) -> None:
+    """Serve the control plane; the endpoints lie below ``folder``, each served by processes of its own."""
+    from pytest_mlgates.endpoint import server
+    from pytest_mlgates.endpoint.control import ControlApp
+    from pytest_mlgates.endpoint.manager import EndpointManager
+    from pytest_mlgates.endpoint.server import RunningEndpoint
+
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def launch(model: str, state: Path, count: int) -> RunningEndpoint:
+        settings = project.settings.path
+        return server.start(settings, model=model, state=state, workers=count, token=token, routes=True)
+
+    def make_app() -> Any:
+        return ControlApp(EndpointManager(folder, RegistrySource(project), launch), token=token, per_minute=per_minute)
+
+    workers.run(options, Metrics(), make_app)

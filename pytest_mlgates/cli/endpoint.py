@@ -89,6 +89,150 @@ def score(uri: str, rows: tuple[str, ...], request_id: str | None) -> None:
     _print(_client(uri).score(parsed, request_id=request_id))
 
 
+@endpoint.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8080, show_default=True, help="0 takes a free port.")
+@click.option("--insecure-local", is_flag=True, help=f"No bearer token; only on loopback. Otherwise {_TOKEN} is needed.")
+@click.option("--state", type=click.Path(path_type=Path), help="Folder of the endpoints (default: .mlgates/endpoints).")
+@click.option("--per-minute", default=600.0, show_default=True, help="Control requests a minute; more are answered 429.")
+@click.option("--log-level", default="warning", hidden=True)
+@click.pass_context
+def control(
+    context: click.Context, host: str, port: int, insecure_local: bool, state: Path | None, per_minute: float, log_level: str,
+) -> None:  # fmt: skip
+    """Serve the control plane: create, get, list, update, pause, delete endpoints, in the tutorial's and Fabric's shapes."""
+    need("gunicorn", "msgspec", "uvloop")
+    token = os.environ.get(_TOKEN, "")
+    check_exposure(host, token, insecure_local=insecure_local)
+    from pytest_mlgates import serving
+    from pytest_mlgates.endpoint.workers import ServerOptions
+    from pytest_mlgates.wiring import Project
+
+    project = Project.from_context(context)
+    folder = (state or project.folder / ".mlgates" / "endpoints").resolve()
+    click.echo(
+        f"control plane on http://{host}:{port or '(free port)'}/v1/workspaces/WORKSPACE/mlmodels/MODEL/endpoints; stop: Ctrl-C"
+    )
+    options = ServerOptions(state=folder / ".control", host=host, port=port, workers=1, log_level=log_level)
+    serving.control(project, options, folder=folder, token=token, per_minute=per_minute)
+
+
+def _control_options(command: Any) -> Any:
+    """The options that every command against a control plane takes."""
+    for option in (
+        click.option("--control", "base", default="http://127.0.0.1:8080", show_default=True, envvar="MLGATES_CONTROL",
+                     help="Control plane; https://api.fabric.microsoft.com for Fabric."),
+        click.option("--workspace", default="local", show_default=True, envvar="FABRIC_WORKSPACE_ID"),
+        click.option("--model", required=True, envvar="MODEL_NAME", help="Registered model (Fabric: its GUID)."),
+        click.option("--wait", "wait_s", default=120.0, show_default=True, help="Seconds to wait for the operation; 0: do not."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@endpoint.command()
+@_control_options
+@click.option("--name", required=True)
+@click.option("--model-version", required=True, help="Version, stage or @alias.")
+@click.option("--instance-type", default="local", show_default=True)
+@click.option("--min-instances", default=2, show_default=True)
+@click.option("--max-instances", type=int, help="Default: as many as --min-instances.")
+def create(
+    base: str, workspace: str, model: str, wait_s: float, name: str, model_version: str, instance_type: str, min_instances: int,
+    max_instances: int | None,
+) -> None:  # fmt: skip
+    """Create an endpoint."""
+    body = {"name": name, "modelVersion": model_version, "instanceType": instance_type, "minInstances": min_instances}
+    body["maxInstances"] = max(max_instances or 0, min_instances)
+    _print(_plane(base, workspace, model).create(body, wait_s=wait_s))
+
+
+@endpoint.command()
+@_control_options
+@click.option("--name", required=True)
+def get(base: str, workspace: str, model: str, wait_s: float, name: str) -> None:
+    """Describe an endpoint: definition, status, scoringUri."""
+    del wait_s
+    _print(_plane(base, workspace, model).get(name))
+
+
+@endpoint.command("list")
+@_control_options
+def list_(base: str, workspace: str, model: str, wait_s: float) -> None:
+    """Describe all endpoints of a model."""
+    del wait_s
+    _print({"value": _plane(base, workspace, model).endpoints()})
+
+
+@endpoint.command()
+@_control_options
+@click.option("--name", required=True)
+@click.option("--model-version", help="Version, stage or @alias.")
+@click.option("--min-instances", type=int)
+@click.option("--max-instances", type=int)
+@click.option("--traffic", multiple=True, help="VERSION=PERCENT; may repeat; adds up to 100.")
+def update(
+    base: str, workspace: str, model: str, wait_s: float, name: str, model_version: str | None, min_instances: int | None,
+    max_instances: int | None, traffic: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Change an endpoint without a failed request: version, instances, traffic split."""
+    change: dict[str, Any] = {"modelVersion": model_version, "minInstances": min_instances, "maxInstances": max_instances}
+    change = {key: value for key, value in change.items() if value is not None}
+    if traffic:
+        try:
+            change["trafficSplit"] = {v: float(share) for v, _, share in (item.partition("=") for item in traffic)}
+        except ValueError:
+            raise UsageProblem(f"--traffic {' '.join(traffic)}: expected VERSION=PERCENT") from None
+    _print(_plane(base, workspace, model).update(name, change, wait_s=wait_s))
+
+
+@endpoint.command()
+@_control_options
+@click.option("--name", required=True)
+def pause(base: str, workspace: str, model: str, wait_s: float, name: str) -> None:
+    """Stop all instances; the definition is kept."""
+    _print(_plane(base, workspace, model).pause(name, wait_s=wait_s))
+
+
+@endpoint.command()
+@_control_options
+@click.option("--name", required=True)
+def delete(base: str, workspace: str, model: str, wait_s: float, name: str) -> None:
+    """Delete an endpoint."""
+    _plane(base, workspace, model).delete(name, wait_s=wait_s)
+
+
+@endpoint.command()
+@_control_options
+@click.option("--name", required=True)
+def rollback(base: str, workspace: str, model: str, wait_s: float, name: str) -> None:
+    """Return to what was served before the last change."""
+    _print(_plane(base, workspace, model).action(name, "rollback", wait_s=wait_s))
+
+
+@endpoint.command()
+@_control_options
+@click.option("--name", required=True)
+@click.option("--version", required=True, help="Version that gets 5, then 50, then 100 % of the traffic.")
+@click.option("--min-calls", default=200, show_default=True, help="Answers per step before the next.")
+@click.option("--objective-ms", default=200.0, show_default=True)
+def canary(
+    base: str, workspace: str, model: str, wait_s: float, name: str, version: str, min_calls: int, objective_ms: float
+) -> None:
+    """Roll a version out in steps that stop themselves on errors, slow answers or a shifted prediction mean."""
+    fields = {"version": version, "limits": {"min_calls": min_calls, "objective_ms": objective_ms}}
+    _print(_plane(base, workspace, model).action(name, "canary", fields, wait_s=wait_s))
+
+
+@endpoint.command()
+@_control_options
+@click.option("--name", required=True)
+@click.option("--version", help="Version that scores the same requests unseen; left out: none any more.")
+def shadow(base: str, workspace: str, model: str, wait_s: float, name: str, version: str | None) -> None:
+    """Let a version score in the shadow of the one that answers."""
+    _print(_plane(base, workspace, model).action(name, "shadow", {"version": version}, wait_s=wait_s))
+
+
 def need(*modules: str) -> None:
     """Raise ExtraMissing for the first module that is not installed."""
     for module in modules:
@@ -132,6 +276,12 @@ def _client(uri: str) -> Any:
     from pytest_mlgates.endpoint.client import EndpointClient
 
     return EndpointClient(uri)
+
+
+def _plane(base: str, workspace: str, model: str) -> Any:
+    from pytest_mlgates.endpoint.control_client import ControlClient
+
+    return ControlClient(base, workspace, model)
 
 
 def _print(answer: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ import msgspec
 from pytest_mlgates.endpoint import openapi
 from pytest_mlgates.endpoint.metrics import Metrics
 from pytest_mlgates.endpoint.predictionlog import PredictionLog
-from pytest_mlgates.endpoint.schema import BadRequest, ErrorAnswer, FabricAnswer, Rows, ScoreAnswer
+from pytest_mlgates.endpoint.schema import BadRequest, ErrorAnswer, FabricAnswer, ModelRefused, Rows, ScoreAnswer
 from pytest_mlgates.endpoint.scorer import Scorer
 from pytest_mlgates.endpoint.service import NotReady, ScoringService
 
@@ -150,6 +150,8 @@ class EndpointApp:
         except BadRequest as error:
             status = error.status
             extra = (_JSON, *_CHALLENGES.get(status, ()))
+            if isinstance(error, ModelRefused):
+                self._service.refused(scorer)
             answer = self._encode(ErrorAnswer(_ERROR_CODES[status], str(error), request_id, error.column, error.row))
         except NotReady as error:
             status, extra = 503, (_JSON, (b"retry-after", b"1"))
@@ -180,7 +182,7 @@ class EndpointApp:
 
     def _record(self, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float, request_id: str) -> None:
         self._metrics.add("rows", len(predictions))
-        self._service.observe(scorer, rows, predictions, latency_ms, request_id)
+        self._service.observe(scorer, rows, predictions, latency_ms)
         if self._log is not None:
             self._log.put(
                 (request_id, time.time(), scorer.name, scorer.version, rows.columns, rows.values, predictions, latency_ms)

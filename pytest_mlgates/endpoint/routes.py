@@ -120,9 +120,12 @@ class RoutesFile:
             return 0
         return found.st_mtime_ns ^ found.st_ino
 
-    def acknowledge(self, generation: int, error: str = "") -> None:
-        """Say that this worker serves ``generation``, or why it cannot."""
-        replace_json(self.folder / "workers" / f"{os.getpid()}.json", {"generation": generation, "error": error})
+    def acknowledge(self, generation: int, error: str = "", stats: Mapping[str, Any] | None = None) -> None:
+        """Say which generation this worker serves, why it does not serve the newest, and what it answered by version."""
+        replace_json(
+            self.folder / "workers" / f"{os.getpid()}.json",
+            {"generation": generation, "error": error, "stats": dict(stats or {})},
+        )
 
     def forget(self, pid: int) -> None:
         """Drop the acknowledgement of a worker that is gone."""

@@ -31,6 +31,10 @@ class BadRequest(Exception):
         super().__init__(message)
 
 
+class ModelRefused(BadRequest):
+    """The request fits the signature, but the model refuses it or answers no finite number."""
+
+
 class InputData(msgspec.Struct):
     """The tutorial's ``input_data``."""
 

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from pytest_mlgates.endpoint import kernels
-from pytest_mlgates.endpoint.schema import BadRequest, InputSchema, Rows
+from pytest_mlgates.endpoint.schema import InputSchema, ModelRefused, Rows
 from pytest_mlgates.errors import ModelUnusable
 from pytest_mlgates.ports import Column, Predictor
 
@@ -74,11 +74,10 @@ class Scorer:
         self._use_native = False
         self.way = Way("pyfunc", "pyfunc", "not prepared yet", 0.0)
 
-    def prepare(self, *, proven: bool = False) -> Way:
+    def prepare(self) -> Way:
         """Choose the way by comparing answers on probe rows; call once, in the process that will score.
 
-        At least 6 rows are compared, and up to 64 as long as pyfunc needs no more than 0.4 s for them. With ``proven`` (another
-        worker has compared this very artifact) only the 6 are, so that a replacement serves soon.
+        At least 6 rows are compared, and up to 64 as long as pyfunc needs no more than 0.4 s for them.
 
         Raises
         ------
@@ -86,7 +85,7 @@ class Scorer:
             The model does not answer its own signature with one finite number per row on any probe row.
         """
         probes, truth = [], []
-        deadline = time.perf_counter() + (0.0 if proven else _PROBE_BUDGET_S)
+        deadline = time.perf_counter() + _PROBE_BUDGET_S
         for index in range(_PROBES):
             if index >= _FEWEST_PROBES and time.perf_counter() > deadline:
                 break
@@ -117,7 +116,7 @@ class Scorer:
 
         Raises
         ------
-        BadRequest
+        ModelRefused
             The model refuses these values, or its answer is not finite.
         """
         if self._kernel is not None and len(rows.values) == 1:
@@ -130,7 +129,7 @@ class Scorer:
                 self._by_native(rows.values, rows.columns) if self._use_native else self._by_pyfunc(rows.values, rows.columns)
             )
         except ModelUnusable as error:
-            raise BadRequest(str(error)) from None
+            raise ModelRefused(str(error)) from None
 
     def _as_model_sees(self, row: Any) -> Any:
         if self._narrow.any():

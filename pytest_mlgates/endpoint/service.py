@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import dataclasses
 import fcntl
+import itertools
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from pytest_mlgates.endpoint.canary import VersionStats
 from pytest_mlgates.endpoint.metrics import Metrics
 from pytest_mlgates.endpoint.routes import Routes, RoutesFile, Target
 from pytest_mlgates.endpoint.schema import BadRequest, Rows
@@ -90,6 +92,9 @@ class ScoringService:
         self._shadow_waiting = 0
         self._leader: IO[str] | None = None
         self._started = time.time()
+        self._stats: dict[str, VersionStats] = {}
+        self._reported = -1
+        self._trouble = ""
 
     @property
     def model(self) -> str:
@@ -126,9 +131,13 @@ class ScoringService:
         except (KeyError, IndexError):
             raise NotReady("no model is loaded") from None
 
-    def observe(self, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float, request_id: str) -> None:
-        """Give an answered request to the shadow version, which scores it in the background."""
-        del scorer, predictions, latency_ms, request_id
+    def refused(self, scorer: Scorer) -> None:
+        """Count a request that the model could not answer."""
+        self._stats_of(scorer.version).failed()
+
+    def observe(self, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float) -> None:
+        """Count an answered request; give it to the shadow version, which scores it in the background."""
+        self._stats_of(scorer.version).answered(predictions, latency_ms)
         shadow = self._routes.shadow
         if shadow is None or self._shadow_waiting >= _SHADOW_QUEUE:
             return
@@ -160,12 +169,18 @@ class ScoringService:
             "inputSignature": [{"name": c.name, "type": c.type, "required": c.required} for c in columns],
         }
 
+    def _stats_of(self, version: str) -> VersionStats:
+        return self._stats.setdefault(version, VersionStats())
+
     def _score_in_shadow(self, scorer: Scorer, rows: Rows) -> None:
         try:
-            scorer.score(rows)
+            start = time.perf_counter()
+            predictions = scorer.score(rows)
             self._metrics.add("shadow_scored")
+            self._stats_of(scorer.version).answered(predictions, (time.perf_counter() - start) * 1e3)
         except BadRequest:
             self._metrics.add("shadow_failed")
+            self.refused(scorer)
         finally:
             self._shadow_waiting -= 1
 
@@ -180,7 +195,18 @@ class ScoringService:
             else:
                 ready[target.version] = await loop.run_in_executor(self._loader, self._load, routes.model, target)
         self._routes, self._scorers = routes, ready  # no await between: no request sees one without the other
-        self._state.acknowledge(routes.generation)
+        self._acknowledge()
+
+    def _acknowledge(self, error: str = "") -> None:
+        stats = {version: dataclasses.asdict(found) for version, found in list(self._stats.items())}
+        self._state.acknowledge(self._routes.generation, error, stats)
+
+    def _report(self) -> None:
+        """Write this worker's counts by version beside the routes, for whoever judges a canary."""
+        calls = sum(s.calls for s in self._stats.values())
+        if calls != self._reported:
+            self._reported = calls
+            self._acknowledge(self._trouble)
 
     def _load(self, model: str, target: Target) -> Scorer:
         label = f"{model} v{target.version}"
@@ -190,21 +216,23 @@ class ScoringService:
         return scorer
 
     async def _watch(self, stamp: int) -> None:
-        while True:
+        for beat in itertools.count(1):
             await asyncio.sleep(WATCH_EVERY_S)
+            if beat % 5 == 0:
+                self._report()
             now = self._state.stamp()
             if now == stamp:
                 continue
             stamp = now
-            routes = None
+            self._trouble = ""
             try:
                 routes = self._state.read()
                 if routes.generation != self._routes.generation:
                     await self._adopt(routes)
             except (MlgatesError, OSError, ValueError, KeyError) as error:
                 log.warning("routes not adopted, the old ones stay: %s", error)
-                if routes is not None:
-                    self._state.acknowledge(routes.generation, str(error))
+                self._trouble = str(error)
+                self._acknowledge(self._trouble)
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
