@@ -63,14 +63,18 @@ class Notice:
 
     def lines(self) -> list[str]:
         """The notice as plain text, line by line."""
-        out = [self.headline, ""]
+        out = [clean(self.headline), ""]
         out += [f"{name}: {value}" for name, value in self._facts()]
         if self.features:
             out += ["", "Features, by PSI:"]
             out += [f"  {clean(f['feature'])}: {f['psi']:.3f} ({clean(f['status'])})" for f in self.features]
-        out += ["", *(text for text in (self.retrain_note, self.advice) if text)]
-        out += [f"{clean(label)}: {url}" for label, url in self.links.items()]
+        out += ["", *(clean(text) for text in (self.retrain_note, self.advice) if text)]
+        out += [f"{clean(label)}: {clean(url)}" for label, url in self.web_links().items()]
         return out
+
+    def web_links(self) -> dict[str, str]:
+        """The links that lead to a web page; no other scheme is shown."""
+        return {label: url for label, url in self.links.items() if url.startswith(("https://", "http://"))}
 
     def _facts(self) -> list[tuple[str, str]]:
         facts = [("Model", clean(self.model)), ("Severity", self.severity)]
@@ -157,7 +161,7 @@ def teams_message(notice: Notice) -> dict[str, Any]:
             "color": colour,
             "text": _markdown(notice.headline),
         },
-        {"type": "FactSet", "facts": [{"title": k, "value": _markdown(v)} for k, v in notice._facts()]},
+        {"type": "FactSet", "facts": [{"title": _markdown(k), "value": _markdown(v)} for k, v in notice._facts()]},
     ]
     if notice.features:
         facts = [
@@ -168,11 +172,7 @@ def teams_message(notice: Notice) -> dict[str, Any]:
         {"type": "TextBlock", "wrap": True, "text": _markdown(text)} for text in (notice.retrain_note, notice.advice) if text
     ]
     card: dict[str, Any] = {"$schema": _CARD_SCHEMA, "type": "AdaptiveCard", "version": "1.4", "body": body}
-    actions = [
-        {"type": "Action.OpenUrl", "title": clean(label, 60), "url": url}
-        for label, url in notice.links.items()
-        if url.startswith(("https://", "http://"))
-    ]
+    actions = [{"type": "Action.OpenUrl", "title": clean(label, 60), "url": url} for label, url in notice.web_links().items()]
     if actions:
         card["actions"] = actions[:6]
     message = {
@@ -199,7 +199,7 @@ def mail(notice: Notice, *, sender: str, to: Sequence[str]) -> EmailMessage:
 
 def _markdown(text: object) -> str:
     """Escape what Teams reads as markdown, so that a model's name cannot draw links."""
-    return "".join("\\" + c if c in "[]()*_`#<>!" else c for c in clean(text))
+    return "".join("\\" + c if c in "[]*_`<>" else c for c in clean(text))
 
 
 def _zulu(moment: dt.datetime) -> str:
