@@ -14,7 +14,7 @@ FEWEST_CALLS = 299  # 0.99**299 < 0.05: with fewer, no outcome shows that a p99 
 _GAP = 3  # slow calls at most this many calls apart belong to one run
 _UNSEEN = 8.0  # design effect taken for granted until runs can be measured, unless calls keep well away from the objective
 _RUNS = 5  # runs from which their mean length is believed
-_HEADROOM = 4.0
+_HEADROOM = (2.5, 4.0)  # distance from the objective, as a factor, with no and with one slow call seen
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,10 +62,11 @@ def tail_share(
 
     Notes
     -----
-    Clopper-Pearson bounds on counts divided by a design effect. With slow calls in runs of mean length L (geometric, a
-    two-state Markov chain) it is 2L - 1 (variance inflation (1 + r)/(1 - r), r = 1 - 1/L; Kish 1965 for the name). Runs
-    that were not seen cannot be measured: until five runs were seen, the upper bound takes an effect of eight, except
-    where the calls keep a fourfold distance from the objective at this percentile.
+    Clopper-Pearson bounds on counts divided by a design effect (Kish 1965 for the name): the variance inflation
+    (1 + r)/(1 - r) of a two-state Markov chain, whose lag-one correlation is r = 1 - 1/L - 1/M for slow runs of mean
+    length L with M fast calls between them. Rare slow calls give 2L - 1; a model that is always slow gives 1, since calls
+    that never change say nothing of runs. Runs that were not seen cannot be measured: until five runs were seen, the upper
+    bound takes an effect of eight, except where the calls keep their distance from the objective at this percentile (`_HEADROOM`).
     """
     slow = seconds > objective
     if failed is not None:
@@ -73,12 +74,20 @@ def tail_share(
     calls, over = slow.size, int(np.count_nonzero(slow))
     where = np.flatnonzero(slow)
     runs = int(np.count_nonzero(np.diff(where) > _GAP)) + 1 if over else 0
-    measured = max(1.0, 2.0 * over / runs - 1.0) if runs else 1.0
+    measured = _inflation(over, calls - over, runs)
     fail_effect = max(measured, float(concurrency) if over > runs else 1.0)
-    far = float(np.quantile(seconds, q)) * _HEADROOM <= objective and over <= 1
+    far = over <= 1 and float(np.quantile(seconds, q)) * _HEADROOM[over] <= objective
     unseen = 1.0 if far or runs >= _RUNS else _UNSEEN
     pass_effect = max(measured, unseen, float(concurrency) if over > runs or concurrency > 1 else 1.0)
     low = share_bounds(over / fail_effect, calls / fail_effect, 1 - alpha)[0]
     high = share_bounds(over / pass_effect, calls / pass_effect, 1 - alpha)[1]
     share = over / calls
     return TailShare(share, min(low, share), max(high, share), calls, over, runs, pass_effect, fail_effect)
+
+
+def _inflation(slow: int, fast: int, runs: int) -> float:
+    """Variance inflation of a share whose slow calls came in ``runs`` runs."""
+    if not slow or not fast:
+        return 1.0
+    correlation = max(0.0, 1.0 - runs / slow - runs / fast)
+    return (1.0 + correlation) / (1.0 - correlation)
