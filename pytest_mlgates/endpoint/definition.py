@@ -13,8 +13,7 @@ from pytest_mlgates.endpoint.schema import BadRequest
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$")
 STAGES = ("None", "Staging", "Production", "Archived")
 MAX_ACTIVE_VERSIONS = 5
-SINGLE_INSTANCE = "minInstances: 1 has no spare: while the one instance restarts, about 30 s of requests are answered 503; use
-minInstances >= 2"
+SINGLE_INSTANCE = "minInstances: 1 has no spare: its restart means about 30 s of 503; use minInstances >= 2"
 
 
 class Definition(msgspec.Struct, omit_defaults=False, forbid_unknown_fields=True):
