@@ -38,6 +38,7 @@ class _Rules:
     max_ece: float
     bins: int
     max_oe: float
+    max_oe_pass: float
     max_slice_gap: float
     confidence: float
 
@@ -54,6 +55,7 @@ def calibration(
     classes: Any = None,
     slices: Any = None,
     max_oe: float = 1.25,
+    max_oe_pass: float = 3.0,
     max_slice_gap: float | None = None,
     confidence: float = 0.95,
 ) -> GateResult:
@@ -96,7 +98,14 @@ def calibration(
         raise ConfigError(f"bins is {bins!r}, expected a whole number from 1 to 1000")
     max_ece = limit("max_ece", max_ece)
     gap = max_ece if max_slice_gap is None else limit("max_slice_gap", max_slice_gap)
-    rules = _Rules(max_ece, int(bins), limit("max_oe", max_oe, above=1.0), gap, check_confidence(confidence))
+    rules = _Rules(
+        max_ece,
+        int(bins),
+        limit("max_oe", max_oe, above=1.0),
+        limit("max_oe_pass", max_oe_pass, above=1.0),
+        gap,
+        check_confidence(confidence),
+    )
     problem = Problem.of(task, y_true, positive=positive, classes=classes)
     outcome, prediction, extra = _top_label(problem, y_prob_or_pred, rules)
     arrays.same_length(y_true=outcome, y_prob_or_pred=prediction)
@@ -136,7 +145,14 @@ def _top_label(problem: Problem, prediction: Any, rules: _Rules) -> tuple[Any, n
 def _ece(error: CalibrationError, rules: _Rules) -> Finding:
     low, high = error.fail_bound(rules.confidence), error.pass_bound(rules.confidence)
     verdict = at_most(low, high, rules.max_ece)
-    numbers = {"plug_in": error.plug_in, "debiased": error.debiased, "se": error.se, "low": low, "high": high}
+    numbers = {
+        "plug_in": error.plug_in,
+        "debiased": error.debiased,
+        "se": error.se,
+        "debiased_se": error.debiased_se,
+        "low": low,
+        "high": high,
+    }
     hint = ""
     if verdict is Verdict.FAIL:
         hint = "refit the calibrator on validation data"
@@ -162,6 +178,13 @@ def _observed_expected(outcome: Any, prediction: npt.NDArray[np.float64], rules:
             else f"actual totals are {ratio.value:.2f} × predicted"
         )
         return Verdict.FAIL, numbers, f"{times}: refit the intercept, check sampling weights of the training data"
+    if ratio.low < 1 / rules.max_oe_pass or ratio.high > rules.max_oe_pass:
+        told = f"{int(outcome.sum()):,} events are too few" if strict else "the totals are too uncertain"
+        return (
+            Verdict.INCONCLUSIVE,
+            numbers,
+            f"{told} to compare observed with expected; about ten events would do, more if the ratio is off",
+        )
     return Verdict.PASS, numbers, ""
 
 
@@ -197,15 +220,21 @@ def _slices(outcome: Any, prediction: npt.NDArray[np.float64], slices: Any, rule
             (f"{name}={names[i]}", int(rows[i]), float(mean[i]), float(se[i])) for i in range(len(names)) if rows[i] >= 10
         ]
     level = 1 - (1 - rules.confidence) / max(1, 2 * len(parts))
-    table, bad = {}, []
+    table: dict[str, Any] = {}
+    bad, open_ = [], []
     for label, rows_, mean_, se_ in parts:
         low = abs(mean_) - t_quantile(level, rows_ - 1) * se_
-        table[label] = {"n": rows_, "gap": mean_, "low": max(low, 0.0)}
+        high = abs(mean_) + t_quantile(rules.confidence, rows_ - 1) * se_
+        table[label] = {"n": rows_, "gap": mean_, "low": max(low, 0.0), "high": high}
         if low > rules.max_slice_gap:
             bad.append((low, f"{label}: actual {mean_:+.3f} off predicted, n={rows_:,}"))
-    worst_first = [text for _, text in sorted(bad, reverse=True)]
-    verdict = Verdict.FAIL if bad else Verdict.PASS
-    return verdict, {"max_gap": rules.max_slice_gap, "groups": table}, "; ".join(worst_first[:3])
+        elif high > 1.5 * rules.max_slice_gap:
+            needed = rows_to_settle(rows_, high - abs(mean_), 1.5 * rules.max_slice_gap - abs(mean_))
+            open_.append((high, f"{label} (n={rows_:,}): {rows_hint(needed)}"))
+    numbers = {"max_gap": rules.max_slice_gap, "groups": table}
+    told = [text for _, text in sorted(bad or open_, reverse=True)]
+    verdict = Verdict.FAIL if bad else Verdict.INCONCLUSIVE if open_ else Verdict.PASS
+    return verdict, numbers, "; ".join(told[:3])
 
 
 def _result(error: CalibrationError, found: dict[str, Finding], extra: dict[str, Any], rules: _Rules) -> GateResult:

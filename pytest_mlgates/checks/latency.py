@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import os
 import time
@@ -154,15 +153,6 @@ def _calls_hint(tail: TailShare, alpha: float, q: float) -> str:
             return "the share of slow calls lies at the limit: no realistic number of calls would settle it"
         needed = max(needed, more)
     return f"about {needed:,} calls would settle it, if the estimate is the truth; raise calls or the budget"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Measurement:
-    """Durations of single-row predictions, and under what conditions they were taken."""
-
-    seconds: arrays.Floats
-    errors: arrays.Bools
-    conditions: dict[str, Any]
 
 
 def measure_latency(

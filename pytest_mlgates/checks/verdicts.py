@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec
 
+import numpy as np
+
 from pytest_mlgates.errors import ConfigError, DataUnusable
 from pytest_mlgates.results import GateResult, Verdict
 from pytest_mlgates.stats import NotEnough
@@ -26,7 +28,9 @@ def check(gate: str) -> Callable[[Callable[P, GateResult]], Callable[P, GateResu
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> GateResult:
             try:
-                return function(*args, **kwargs)
+                # what overflows or divides by zero is caught by its value, whatever filter of warnings the caller has set
+                with np.errstate(all="ignore"):
+                    return function(*args, **kwargs)
             except NotEnough as problem:
                 return GateResult(gate, Verdict.INCONCLUSIVE, hint=str(problem), summary=f"cannot be judged: {problem}")
             except DataUnusable as problem:

@@ -13,6 +13,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+_LARGEST = 1e100
+
 
 class NotEnough(DataUnusable):
     """Data that are well formed but cannot settle the question: too few rows, one class, no spread."""
@@ -78,6 +80,9 @@ def finite(name: str, values: Any, *, columns: bool = False) -> Floats:
     bad = int(array.size - np.count_nonzero(np.isfinite(array)))
     if bad:
         raise DataUnusable(f"{name} has {bad:,} NaN or infinite values among {array.size:,}, expected finite numbers")
+    size = max(float(array.max()), -float(array.min()))
+    if size > _LARGEST:
+        raise DataUnusable(f"{name} has values as large as {size:.3g}, expected numbers that can be squared (at most 1e100)")
     return array
 
 

@@ -107,14 +107,14 @@ def replicates(chosen: Scorer, target: npt.NDArray[Any], predictions: list[npt.N
     """Return bootstrap replicates of a score for several models on the same resampled rows, shape (B, models).
 
     Poisson(1) weights stand for multinomial ones, so memory is O(n) whatever B is (Chamandy et al., "Estimating
-    uncertainty for massive data streams", 2012). B is 500 up to 20,000 rows, then 200, and 100 past 200,000. Rows are
+    uncertainty for massive data streams", 2012). B is 300 up to 20,000 rows, then 200, and 100 past 200,000. Rows are
     put in one canonical order first: the seeded weights, and so the verdict, do not depend on the order of the rows.
     """
     keys = [np.atleast_2d(p.T if p.ndim == 2 else p) for p in predictions]
     order = np.lexsort(np.vstack([*keys, target[None, :].astype(float)]))
     target = target[order]
     predictions = [p[order] for p in predictions]
-    rounds = 500 if target.size <= 20_000 else 200 if target.size <= 200_000 else 100
+    rounds = 300 if target.size <= 20_000 else 200 if target.size <= 200_000 else 100
     rng = np.random.default_rng(seed)
     out: list[list[float]] = []
     refused = 0

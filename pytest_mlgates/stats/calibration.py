@@ -15,13 +15,30 @@ from pytest_mlgates.stats.interval import z_quantile
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bins:
-    """One row per bin that has data: rows, mean prediction, mean outcome, standard error of the gap between the two."""
+    """One row per bin that has data.
+
+    Attributes
+    ----------
+    rows
+        Number of rows.
+    predicted, observed
+        Mean prediction and mean outcome.
+    gap_se
+        Standard error of the gap between the two, over ``unit``.
+    unit
+        What gaps are divided by: 1 for probabilities, mean |outcome| for regressors.
+    spread_se, between
+        What the variance of the calibration error is made of: the standard error within each bin of a row's effect on it (``gap_se`` for
+        probabilities), and the variance of that effect's mean over bins (``None``: of |gap|).
+    """
 
     rows: Ints
     predicted: Floats
     observed: Floats
     gap_se: Floats
     unit: float = 1.0
+    spread_se: Floats | None = None
+    between: float | None = None
 
     @property
     def gap(self) -> Floats:
@@ -38,9 +55,9 @@ class CalibrationError:
     plug_in
         The usual estimate; its expectation is above the truth.
     debiased
-        With the bias taken out, never below zero.
-    se
-        Standard error of both.
+        With the estimated bias taken out, never below zero.
+    se, debiased_se
+        Standard error of each.
     n
         Rows.
     """
@@ -48,6 +65,7 @@ class CalibrationError:
     plug_in: float
     debiased: float
     se: float
+    debiased_se: float
     n: int
     bins: Bins
 
@@ -57,11 +75,11 @@ class CalibrationError:
 
     def fail_bound(self, confidence: float = 0.95) -> float:
         """Lower one-sided bound: debiased - z se, at least zero."""
-        return max(0.0, self.debiased - z_quantile(confidence) * self.se)
+        return max(0.0, self.debiased - z_quantile(confidence) * self.debiased_se)
 
     def interval(self, confidence: float = 0.95) -> Estimate:
         """Two-sided interval around the debiased value, cut at zero."""
-        half = z_quantile((1 + confidence) / 2) * self.se
+        half = z_quantile((1 + confidence) / 2) * self.debiased_se
         return Estimate(
             self.debiased, max(0.0, self.debiased - half), self.debiased + half, self.n, "ECE, debiased", confidence
         )
@@ -113,7 +131,17 @@ def quantile_bins(outcome: Floats, prediction: Floats, bins: int = 10) -> Bins:
     spread = np.maximum(square - rows * (observed - predicted) ** 2, 0.0)
     # four pooled rows are added to each bin, so that a bin of one or two rows has a variance too
     variance = (spread + 4 * pooled) / (np.maximum(rows - 1, 0) + 4)
-    return Bins(rows, predicted, observed, np.sqrt(variance / rows) / unit, unit)
+    gap_se = np.sqrt(variance / rows) / unit
+    gap = (observed - predicted) / unit
+    plug_in = float(rows @ np.abs(gap)) / outcome.size
+    # the unit is estimated too: a row's effect on the ratio is (sign x error - ECE x |outcome|) / unit
+    compact = np.cumsum(has) - 1
+    effect = (np.where(gap < 0, -1.0, 1.0)[compact[place]] * error - plug_in * np.abs(outcome)) / unit
+    mean = np.bincount(place, effect, size)[has] / rows
+    within = np.maximum(np.bincount(place, effect * effect, size)[has] / rows - mean**2, 0.0)
+    within = (rows * within + 4 * float(effect.var())) / (rows + 4)
+    between = float(rows @ mean**2) / outcome.size
+    return Bins(rows, predicted, observed, gap_se, unit, np.sqrt(within / rows), between)
 
 
 def calibration_error(bins: Bins) -> CalibrationError:
@@ -132,9 +160,15 @@ def calibration_error(bins: Bins) -> CalibrationError:
     folded = folded_mean(size, bins.gap_se)
     plug_in = float(weight @ size)
     debiased = max(0.0, float(weight @ (2 * size - folded)))
-    within = weight**2 @ np.maximum(size**2 + bins.gap_se**2 - folded**2, 0.0)
-    between = max(float(weight @ size**2) - plug_in**2, 0.0) / n
-    return CalibrationError(plug_in, debiased, math.sqrt(float(within) + between), n, bins)
+    # variance of |N(g, s²)| as a share of s²: 1 far from zero, 1 - 2/π at zero
+    square = np.where(bins.gap_se > 0, bins.gap_se, 1.0) ** 2
+    share = np.clip((size**2 + bins.gap_se**2 - folded**2) / square, 0.0, 1.0)
+    variance = weight**2 * share * (bins.gap_se if bins.spread_se is None else bins.spread_se) ** 2
+    between = max(float(weight @ size**2) - plug_in**2, 0.0) if bins.between is None else bins.between
+    slope = 1 + 2 * sps.norm.cdf(-size / np.sqrt(square))  # of 2|g| - E|N(g, s²)| in |g|
+    se = math.sqrt(float(variance.sum()) + between / n)
+    debiased_se = math.sqrt(float(variance @ slope**2) + between / n)
+    return CalibrationError(plug_in, debiased, se, debiased_se, n, bins)
 
 
 def folded_mean(mean: Floats, sd: Floats) -> Floats:

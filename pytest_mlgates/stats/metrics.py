@@ -212,7 +212,7 @@ def r2_terms(y: Floats, prediction: Floats) -> Terms:
     spread = y - y.mean()
     spread = spread * spread
     variance = float(spread.mean())
-    if variance <= 1e-30 * max(1.0, float(np.abs(y).max()) ** 2):
+    if variance <= max(1e-26 * float(np.abs(y).max()) ** 2, 1e-200):
         raise NotEnough("y_true is constant, R² is undefined")
     error = y - prediction
     error *= error
