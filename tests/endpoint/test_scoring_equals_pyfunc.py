@@ -93,7 +93,17 @@ def test_a_kernel_that_is_wrong_is_not_used(settings, monkeypatch):
 
     registry = MlflowRegistry(f"sqlite:///{settings.parent / 'mlflow.db'}")
     right = kernels.compile_kernel
-    monkeypatch.setattr(kernels, "compile_kernel", lambda model: lambda row: np.nextafter(right(model)(row), np.inf))
+
+    def off_by_one_bit(model):
+        kernel = right(model)
+
+        def wrong(row):
+            value = kernel(row)
+            return None if value is None else float(np.nextafter(value, np.inf))
+
+        return wrong
+
+    monkeypatch.setattr(kernels, "compile_kernel", off_by_one_bit)
     scorer = Scorer(registry.load(registry.get("ridge", "1")), "ridge", "1")
     assert scorer.prepare().single == "native"
     assert "differs from pyfunc" in scorer.way.reason
