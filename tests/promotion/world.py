@@ -24,7 +24,10 @@ from pytest_mlgates.registry.store import MlflowRegistry
 from pytest_mlgates.results import GateResult, RunReport, Verdict
 from pytest_mlgates.rows import table_digest
 from pytest_mlgates.services import evidence_store
+from pytest_mlgates.services.lease import open_intent
+from pytest_mlgates.services.moves import projected
 from pytest_mlgates.services.promote import Promotion, promote
+from pytest_mlgates.services.reconcile import Reconciliation, reconcile
 
 MODEL = "revenue"
 HOLDOUT = "lh_gold.revenue_holdout"
@@ -64,6 +67,40 @@ class World:
         frame = pd.DataFrame({"key": range(50), "x": [i / 7 for i in range(50)], "revenue": [i * 1.5 for i in range(50)]})
         world.lake.overwrite(HOLDOUT, pa.Table.from_pandas(frame, preserve_index=False))
         return world
+
+    def copy(self, folder: Path) -> World:
+        """The same project once more; model files and evidence stay where they are."""
+        folder.mkdir(parents=True)
+        shutil.copytree(self.folder / "lakehouse", folder / "lakehouse")
+        shutil.copy(self.folder / "mlflow.db", folder / "mlflow.db")
+        text = (self.folder / "mlgates.toml").read_text().replace(str(self.folder / "mlflow.db"), str(folder / "mlflow.db"))
+        (folder / "mlgates.toml").write_text(text)
+        return World(folder, f"sqlite:///{folder / 'mlflow.db'}")
+
+    def problems(self, name: str = MODEL) -> list[str]:
+        """Everything in which registry and audit disagree; the invariant that no crash and no race may break."""
+        rows = self.audit.rows(name)
+        found = []
+        expected = {v: s for v, s in projected(rows).items() if s != "None"}
+        actual = {v: s for v, s in self.stages(name).items() if s != "None"}
+        if expected != actual:
+            found.append(f"the audit has {expected}, the registry {actual}")
+        if open_intent(rows) is not None:
+            found.append(f"row {open_intent(rows)} is open")
+        closed = [row.event.fence for row in rows if row.event.state in {"committed", "aborted"}]
+        superseded = [row.event.fence for row in rows if row.event.state == "intent" and row.event.fence]
+        done = closed + superseded
+        found += [f"intent {r.seq} was never closed" for r in rows if r.event.state == "intent" and r.seq not in done]
+        inside = {stage: [v for v, s in actual.items() if s == stage] for stage in ("Production", "Staging")}
+        if len(inside["Production"]) > 1:
+            found.append(f"Production versions: {inside['Production']}")
+        aliases = self.aliases(name)
+        for stage, alias in (("Production", "champion"), ("Staging", "challenger")):
+            if (aliases.get(alias) in inside[stage]) != bool(inside[stage]):
+                found.append(f"alias {alias} is at {aliases.get(alias)}, {stage} holds {inside[stage]}")
+        tag = self.registry.model_tags(name).get("mlgates.audit_head")
+        report = self.audit.verify([tag] if tag else [])
+        return found + ([report.problem] if report.problem else [])
 
     def write_settings(self, *, more: str = "", policy: str = "") -> None:
         text = TOML.format(uri=self.uri, model=MODEL, more=more, policy=policy)
@@ -133,6 +170,9 @@ class World:
     def promote(self, version: str, to: str, name: str = MODEL, **options: Any) -> Promotion:
         given = {"actor": "ann", "reason": "it is better", "git_sha": "abc", **options}
         return promote(self.registry, self.audit, self.settings, name, version, to, **given)
+
+    def reconcile(self, name: str = MODEL) -> Reconciliation:
+        return reconcile(self.registry, self.audit, name)
 
     def hotfix(self, version: str, to: str = "Production", **options: Any) -> Promotion:
         return self.promote(version, to, hotfix=True, approver="bob", **options)
