@@ -27,7 +27,7 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
         {
             "action": "append",
             "metavar": "V",
-            "help": "2 | 1,2 | latest | all | a stage (Staging) | an alias (@challenger) (or MODEL_VERSION)",
+            "help": "2 | 1,2 | latest | all | a stage (Staging) | an alias (challenger, or =@challenger) (or MODEL_VERSION)",
         },
     ),
     ("--mlgates-settings", {"metavar": "PATH", "help": "mlgates.toml to use (default: nearest, upwards from here)"}),

@@ -28,6 +28,7 @@ with warnings.catch_warnings():  # MLflow warns while it is imported: fatal in a
     import mlflow.pyfunc
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from pytest_mlgates.errors import ModelNotFound, ModelUnusable, RegistryUnavailable, nearest
 from pytest_mlgates.ports import Column, ModelVersion, RunInfo
@@ -159,11 +160,15 @@ class MlflowRegistry:
             return None
         parent = path.rpartition("/")[0]
         try:
-            listed = self._ask(lambda: self.client.list_artifacts(run_id, parent or None))
-            if path not in {item.path for item in listed}:
-                return None
-            with tempfile.TemporaryDirectory(prefix="mlgates-") as folder, _quiet():
-                return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
+            # the run's own folder, not client.list_artifacts: that also lists logged models, by way of a registry that MLflow
+            # guesses from its surroundings (with pyspark-client installed it ends the process)
+            run = self._ask(lambda: self.client.get_run(run_id))
+            with _quiet():
+                repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=self._uri)
+                if path not in {item.path for item in repository.list_artifacts(parent or None)}:
+                    return None
+                with tempfile.TemporaryDirectory(prefix="mlgates-") as folder:
+                    return Path(repository.download_artifacts(path, folder)).read_bytes()
         except (MlflowException, OSError) as error:
             if isinstance(error, MlflowException) and error.error_code in _ABSENT:
                 return None

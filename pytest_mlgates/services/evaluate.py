@@ -186,6 +186,8 @@ class Candidate:
     def expected(self, holdout: Holdout) -> tuple[Scores | None, str]:
         """Predictions stored when the version was made, on the rows of this holdout; else ``None`` with the reason.
 
+        Raises DataUnusable where some rows of the holdout are other than they were, and others are not.
+
         The artifact `EXPECTED_PREDICTIONS` has a column ``expected`` and either ``row_key`` (`rows.row_keys` of the holdout's
         rows, in any order) or as many rows as the holdout, in its order.
         """
@@ -330,10 +332,15 @@ def _matched(stored: pd.DataFrame, holdout: Holdout) -> tuple[Scores | None, str
     by_key = by_key[~by_key.index.duplicated()]
     found = by_key.reindex(row_keys(holdout.frame)).to_numpy()
     unknown = int(np.count_nonzero(np.isnan(found)))
-    if unknown:
+    if unknown == holdout.rows:
         return None, (
-            f"{unknown:,} of {holdout.rows:,} holdout rows have no stored expected prediction: the holdout was changed after "
-            f"the version was made; restore it, or store predictions again on purpose"
+            f"the stored expected predictions are for other rows than the holdout {holdout.source} has; "
+            f"store today's on purpose with: mlgates expect NAME VERSION --force"
+        )
+    if unknown:
+        raise DataUnusable(
+            f"{unknown:,} of {holdout.rows:,} rows of the holdout {holdout.source} were changed after the version was made "
+            f"(they have no stored expected prediction); restore the holdout, or pin its version with table@VERSION"
         )
     return found, ""
 

@@ -23,7 +23,8 @@ def select_versions(registry: ModelRegistry, names: Sequence[str], specs: Sequen
     names
         Model names or globs.
     specs
-        For each: ``2``, ``1,2``, ``latest``, ``all``, a stage (``Staging``) or an alias (``@challenger``).
+        For each: ``2``, ``1,2``, ``latest``, ``all``, a stage (``Staging``) or an alias (``@challenger``, or ``challenger``:
+        pytest itself reads an argument that begins with ``@`` as the name of a file of arguments).
 
     Raises
     ------
@@ -35,7 +36,7 @@ def select_versions(registry: ModelRegistry, names: Sequence[str], specs: Sequen
     wanted = [part.strip() for spec in specs for part in spec.split(",") if part.strip()]
     if not wanted:
         raise UsageProblem(
-            "--model-name needs --model-version: a number, 1,2, latest, all, a stage (Staging) or an alias (@challenger)"
+            "--model-name needs --model-version: a number, 1,2, latest, all, a stage (Staging) or an alias (challenger)"
         )
     chosen: dict[tuple[str, str], ModelVersion] = {}
     for pattern in names:
@@ -75,7 +76,7 @@ def versions_of(registry: ModelRegistry, name: str, spec: str) -> list[ModelVers
     elif spec.startswith("@"):
         found = [v for v in versions if spec[1:] in v.aliases]
     else:
-        found = [v for v in versions if v.stage.lower() == spec.lower()]
+        found = [v for v in versions if v.stage.lower() == spec.lower()] or [v for v in versions if spec in v.aliases]
     if found:
         return found
     raise ModelNotFound(
@@ -100,7 +101,7 @@ def _meaning(spec: str) -> str:
         return f"at all, so {spec!r} means nothing"
     if spec.capitalize() in STAGES:
         return f"in stage {spec.capitalize()}"
-    return f"{spec!r} (write a number, latest, all, a stage: {', '.join(STAGES)}, or an @alias)"
+    return f"{spec!r} (write a number, latest, all, a stage: {', '.join(STAGES)}, or an alias)"
 
 
 def _there_is(versions: Sequence[ModelVersion]) -> str:

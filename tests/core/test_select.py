@@ -47,6 +47,7 @@ class InMemoryRegistry:
         (["churn"], ["all"], ["churn 1", "churn 2", "churn 10"]),
         (["churn"], ["staging"], ["churn 10"]),
         (["churn"], ["@champion"], ["churn 2"]),
+        (["churn"], ["challenger"], ["churn 10"]),
         (["churn*"], ["1"], ["churn 1", "churn-b 1"]),
         (["churn", "churn-b"], ["latest"], ["churn 10", "churn-b 1"]),
     ],

@@ -1,6 +1,7 @@
 """A small real project: a registry on SQLite with honest and broken versions, a holdout as a Delta table."""
 
 import dataclasses
+import importlib
 import io
 import os
 from pathlib import Path
@@ -27,6 +28,17 @@ domain = "retail"
 performance = {{ metric = "r2", min_ratio = 0.95, floor = 0.5 }}
 latency     = {{ p99_max_ms = 500, calls = 1000 }}
 """
+
+HEAVY = (
+    "pytest_mlgates.checks",
+    "pytest_mlgates.evidence",
+    "pytest_mlgates.lakehouse",
+    "pytest_mlgates.registry.store",
+    "pytest_mlgates.services.evaluate",
+    "pytest_mlgates.services.evidence_store",
+    "mlflow.sklearn",
+    "sklearn.linear_model",
+)
 
 # versions of the model `demand`, in order
 GOOD, SHUFFLED, NO_SIGNATURE, BARE, EXTRA_COLUMN, ANSWERS_NAN = range(1, 7)
@@ -135,13 +147,20 @@ def demand(tmp_path_factory):
 
 @pytest.fixture
 def gates(pytester, demand, monkeypatch, tmp_path):
-    """Run pytest in a process of its own, in an empty directory with nothing but a settings file."""
+    """Run pytest in an empty directory with nothing but a settings file.
+
+    In this process, unless told otherwise: what is heavy to import is imported once. ``pytester`` puts ``sys.modules`` back
+    after each run, so it has to be there before.
+    """
+    for heavy in HEAVY:
+        importlib.import_module(heavy)
     monkeypatch.setenv("MLGATES_CACHE", str(tmp_path / "cache"))
     for name in ("MODEL_NAME", "MODEL_VERSION", "MLFLOW_TRACKING_URI", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
     pytester.makefile(".toml", mlgates=demand.settings)
 
-    def run(*args):
-        return pytester.runpytest_subprocess("-p", "no:randomly", *map(str, args))
+    def run(*args, subprocess=False):
+        start = pytester.runpytest_subprocess if subprocess else pytester.runpytest_inprocess
+        return start(*map(str, args))
 
     return run

@@ -49,7 +49,7 @@ def test_a_version_trained_on_shuffled_targets_fails_with_metric_threshold_and_h
     result = gates("--model-name", "demand", "--model-version", SHUFFLED, "-v")
     assert result.ret == 1
     line = next(line for line in gate_lines(result) if "performance" in line)
-    assert re.search(r"FAILED +R² -?0\.\d+ \(95% bounds .*\) .*0\.5.*; \w+", line)
+    assert re.search(r"FAILED +R² -?0\.\d+ \(9\d.*% bounds .*\) < 0\.95 × baseline 0\.\d+; .*; R² is worse", line)
     result.stdout.fnmatch_lines(["*demand v2: FAIL by performance*"])
     no_traceback(result)
 
@@ -59,8 +59,10 @@ def test_versions_ids_and_several_models(gates):
     result = gates("--model-name", "demand*", "--model-version", "1", "--collect-only", "-q")
     assert sum("[demand-v1]" in line for line in result.outlines) >= 5
     assert sum("[demand-baseline-v1]" in line for line in result.outlines) >= 5
-    result = gates("--model-name", "demand", "--model-version", "@challenger,2", "--collect-only", "-q")
+    result = gates("--model-name", "demand", "--model-version=@challenger,2", "--collect-only", "-q")
     assert sum("[v1]" in line for line in result.outlines) == sum("[v2]" in line for line in result.outlines) >= 5
+    result = gates("--model-name", "demand", "--model-version", "challenger", "--collect-only", "-q")
+    assert sum("[v1]" in line for line in result.outlines) >= 5
 
 
 def test_the_environment_names_the_version(gates, monkeypatch):
@@ -159,6 +161,20 @@ def test_a_part_of_the_suite_is_incomplete_and_no_pass(gates, demand):
     assert evidence_of(demand, SHUFFLED) == before
 
 
+def test_a_holdout_that_was_changed_afterwards_is_an_error(gates, demand, pytester):
+    """Some rows are not those that the version was made with: gate 2 says so, and how many."""
+    from pytest_mlgates.lakehouse import Lakehouse
+
+    rows = Lakehouse(demand.lakehouse).read("lh_gold.demand_holdout").to_pandas()
+    rows.loc[:6, "y"] += 1.0
+    rows.to_parquet(pytester.path / "held.parquet")
+    pytester.makefile(".toml", mlgates=demand.settings.replace("lh_gold.demand_holdout", "held.parquet"))
+    result = gates("--model-name", "demand", "--model-version", GOOD, "-v", "-k", "holdout")
+    assert result.ret == 1
+    assert words(result) == {"holdout": "ERROR"}
+    result.stdout.fnmatch_lines(["*7 of 1,500 rows of the holdout held.parquet were changed*restore the holdout*"])
+
+
 def evidence_of(demand, version):
     from pytest_mlgates.registry.store import MlflowRegistry
 
@@ -176,7 +192,9 @@ def test_evidence_is_stored_with_the_version_and_can_be_left_out(gates, demand):
 
 def test_under_xdist_the_same_verdicts_and_one_document(gates, pytester):
     """Results travel as JSON strings; the controller writes once; predictions are shared."""
-    result = gates("--model-name", "demand", "--model-version", "1,2", "-n", "2", "-v", "--mlgates-json", "out.json")
+    result = gates(
+        "--model-name", "demand", "--model-version", "1,2", "-n", "2", "-v", "--mlgates-json", "out.json", subprocess=True
+    )
     assert result.ret == 1
     rows = json.loads((pytester.path / "out.json").read_text())["results"]
     verdicts = {(r["version"], r["gate"]): r["verdict"] for r in rows}
@@ -217,7 +235,7 @@ def test_the_option_beats_testpaths_and_survives_python_files(gates, pytester):
 
 def test_inconclusive_blocks_unless_the_settings_say_warn(gates, demand, pytester):
     """Too few rows settle nothing: never shown as a pass; `warn` lets the run pass and still says so."""
-    few = demand.settings.replace("lh_gold.demand_holdout", "few.csv")
+    few = demand.settings.replace("lh_gold.demand_holdout", "few.csv").replace("floor = 0.5", "floor = 0.8")
     from tests.plugin.conftest import rows
 
     rows(30, 5).to_csv(pytester.path / "few.csv", index=False)
@@ -253,7 +271,7 @@ def test_hooks_are_told(gates, pytester):
             print("WHOLE", report.model, report.verdict)
         """
     )
-    result = gates("--model-name", "demand", "--model-version", GOOD, "-s", "--mlgates-no-evidence")
+    result = gates("--model-name", "demand", "--model-version", GOOD, "-s", "--mlgates-no-evidence", subprocess=True)
     result.stdout.fnmatch_lines(["*HEARD performance pass*", "*WHOLE demand pass*"])
 
 
