@@ -1,0 +1,1 @@
+"""What may move where (`machine`) and when it may (`policy`): pure, no I/O."""

@@ -1,0 +1,182 @@
+"""Champion against challenger, day by day: when is the challenger shown to be better? Pure.
+
+Two rules together. *N wins in a row* alone promotes one of two equal models within a year in about three of four cases, so a
+second rule holds the error: an *e-value*, the wealth of a gambler who bets on the challenger and starts with 1. If the two are
+equal, the wealth reaches 20 at any time with probability at most 1/20 (Ville's inequality), however often one looks.
+
+The bets (Waudby-Smith & Ramdas 2024, "Estimating means of bounded random variables by betting", section 4) are placed once a
+week, not once a day: daily losses are correlated from one day to the next, which a daily bet takes for skill (with AR(1) 0.4
+a daily e-value errs 16 % of the time). One week gives one number in [-1, 1],
+
+    x = clip( Σ d / (0.5 · Σ|d|), -1, 1 ),   d = (champion − challenger) / (champion + challenger) of a day's losses,
+
+an odd function of the week's differences, so its mean is 0 when they are symmetric about 0, whatever their scale. The wealth
+is the mean over six gamblers who stake a fixed share λ of what they have: Π (1 + λ x).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+from collections.abc import Iterable, Sequence
+
+BLOCK_DAYS = 7
+CLIP = 0.5
+STAKES = (0.1, 0.25, 0.45, 0.65, 0.85, 0.95)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Day:
+    """Losses of both on the same rows of one day; smaller is better, at least 0."""
+
+    date: dt.date
+    champion: float
+    challenger: float
+
+    @property
+    def won(self) -> bool:
+        """Whether the challenger's loss is the smaller one."""
+        return self.challenger < self.champion
+
+    @property
+    def difference(self) -> float:
+        """``(champion − challenger) / (champion + challenger)``, in [-1, 1]; 0 where both are 0."""
+        total = self.champion + self.challenger
+        return (self.champion - self.challenger) / total if total > 0 else 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Race:
+    """How it stands.
+
+    Attributes
+    ----------
+    days, wins
+        Days scored, and those that the challenger won.
+    streak, best_streak
+        Wins in a row up to the last scored day, and the longest run of them. A day without a score ends a run.
+    e_value, best_e_value
+        Wealth after the last complete week, and the largest so far (which decides: the error bound holds for it).
+    wins_required, e_required
+        What is asked for; ``e_required`` has the number of challengers in it.
+    gaps
+        Days between the first and the last scored day that have no score.
+    """
+
+    days: int
+    wins: int
+    streak: int
+    best_streak: int
+    e_value: float
+    best_e_value: float
+    wins_required: int
+    e_required: float
+    gaps: tuple[dt.date, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the challenger has shown that it is better."""
+        return not self.missing
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What is not there yet, in words."""
+        lacks = []
+        if self.best_streak < self.wins_required:
+            lacks.append(f"{self.wins_required} wins in a row (longest run so far {self.best_streak})")
+        if self.best_e_value < self.e_required:
+            lacks.append(f"an e-value of {self.e_required:g} (so far {self.best_e_value:.3g})")
+        return tuple(lacks)
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        stand = f"{self.wins} of {self.days} days won, longest run {self.best_streak}, e-value {self.best_e_value:.3g}"
+        gap = f", {len(self.gaps)} days without a score" if self.gaps else ""
+        return f"{stand}{gap}; " + (f"missing: {' and '.join(self.missing)}" if self.missing else "shown to be better")
+
+
+def judge(days: Iterable[Day], *, wins_required: int = 7, min_e_value: float = 20.0, challengers: int = 1) -> Race:
+    """Judge a race.
+
+    Parameters
+    ----------
+    days
+        Scored days in any order, one entry a date; weeks are counted from the earliest.
+    wins_required
+        Wins in a row.
+    min_e_value
+        1 / error: 20 holds the chance that an equal challenger is ever promoted at 5 %.
+    challengers
+        How many challengers run against the same champion; the e-value required is multiplied by it (Bonferroni).
+
+    Raises
+    ------
+    ValueError
+        A date twice, or a loss that is negative or not finite.
+
+    Examples
+    --------
+    >>> start = dt.date(2026, 1, 1)
+    >>> race = judge(Day(start + dt.timedelta(days=i), 2.0, 1.0) for i in range(70))
+    >>> race.wins, race.best_streak, race.agrees
+    (70, 70, True)
+    """
+    ordered = sorted(days, key=lambda day: day.date)
+    for day in ordered:
+        if not all(math.isfinite(loss) and loss >= 0 for loss in (day.champion, day.challenger)):
+            raise ValueError(f"the losses of {day.date} are {day.champion} and {day.challenger}; expected finite, at least 0")
+    streak, best, gaps = _runs(ordered)
+    path = _wealth(ordered)
+    return Race(
+        days=len(ordered),
+        wins=sum(day.won for day in ordered),
+        streak=streak,
+        best_streak=best,
+        e_value=path[-1] if path else 1.0,
+        best_e_value=max([1.0, *path]),
+        wins_required=wins_required,
+        e_required=min_e_value * max(challengers, 1),
+        gaps=gaps,
+    )
+
+
+def _runs(days: Sequence[Day]) -> tuple[int, int, tuple[dt.date, ...]]:
+    streak = best = 0
+    gaps: list[dt.date] = []
+    last: dt.date | None = None
+    for day in days:
+        if last == day.date:
+            raise ValueError(f"{day.date} stands twice")
+        if last is not None and (day.date - last).days > 1:
+            gaps += [last + dt.timedelta(days=i) for i in range(1, (day.date - last).days)]
+            streak = 0
+        streak = streak + 1 if day.won else 0
+        best = max(best, streak)
+        last = day.date
+    return streak, best, tuple(gaps)
+
+
+def _wealth(days: Sequence[Day]) -> list[float]:
+    """Wealth after each complete week that has a score."""
+    if not days:
+        return []
+    first, last = days[0].date, days[-1].date
+    weeks: dict[int, list[float]] = {}
+    for day in days:
+        weeks.setdefault((day.date - first).days // BLOCK_DAYS, []).append(day.difference)
+    complete = ((last - first).days + 1) // BLOCK_DAYS
+    purses = [1.0] * len(STAKES)
+    path = []
+    for week in sorted(w for w in weeks if w < complete):
+        outcome = week_outcome(weeks[week])
+        purses = [purse * (1.0 + stake * outcome) for purse, stake in zip(purses, STAKES, strict=True)]
+        path.append(sum(purses) / len(purses))
+    return path
+
+
+def week_outcome(differences: Sequence[float]) -> float:
+    """One week as one number in [-1, 1]: ``clip(Σd / (0.5 Σ|d|))``; 0 where all differences are 0."""
+    size = CLIP * sum(abs(d) for d in differences)
+    return max(-1.0, min(1.0, sum(differences) / size)) if size > 0 else 0.0
