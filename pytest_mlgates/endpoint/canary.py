@@ -143,7 +143,9 @@ def decide(canary: VersionStats, champion: VersionStats, limits: CanaryLimits) -
 
 def _shift(canary: VersionStats, champion: VersionStats, alpha: float) -> tuple[float, float] | None:
     """Shift of the mean in the champion's standard deviations, and its lower bound; ``None`` where it cannot be judged yet."""
-    if canary.predictions < 30 or champion.predictions < 30 or not champion.variance > 0:
+    if canary.predictions < 30 or champion.predictions < 30:
+        return None
+    if not champion.variance > 1e-12 * champion.mean**2:  # constant answers, but for rounding: no scale to measure a shift by
         return None
     from scipy.special import ndtri
 

@@ -112,25 +112,41 @@ def start(
         The server ended, or was not ready within ``wait_s``; the message holds the last lines of its log.
     """
     state = state or Path(tempfile.mkdtemp(prefix="mlgates-endpoint-"))
-    state.mkdir(parents=True, exist_ok=True)
-    (state / "server.json").unlink(missing_ok=True)
-    command = [sys.executable, "-c", "import sys; from pytest_mlgates.cli import main; sys.exit(main())"]
-    command += ["--settings", str(settings)] if settings else []
-    command += ["endpoint", "serve", "--model", model, "--stage", stage, "--host", host, "--port", str(port)]
+    command = ["serve", "--model", model, "--stage", stage, "--host", host, "--port", str(port)]
     command += ["--workers", str(workers), "--state", str(state), "--follow-every", str(follow_every_s)]
     command += ["--insecure-local"] if insecure_local and not token else []
     command += [] if log_predictions else ["--no-prediction-log"]
     command += ["--from-routes"] if routes else []
-    environment = {**os.environ, **({TOKEN_VARIABLE: token} if token else {})}
-    if not token:
-        environment.pop(TOKEN_VARIABLE, None)
+    return _spawn(settings, [*command, *extra], state, token, wait_s, "/score")
+
+
+def start_control(
+    settings: Path | str | None, *, state: Path, host: str = "127.0.0.1", port: int = 0, token: str = "", wait_s: float = 120.0
+) -> RunningEndpoint:
+    """Start ``mlgates endpoint control`` and wait until it answers; ``uri`` is its address. Arguments and errors as in `start`."""
+    command = ["control", "--host", host, "--port", str(port), "--state", str(state)]
+    command += [] if token else ["--insecure-local"]
+    return _spawn(settings, command, state / ".control", token, wait_s, "")
+
+
+def _spawn(
+    settings: Path | str | None, command: Sequence[str], state: Path, token: str, wait_s: float, page: str
+) -> RunningEndpoint:
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "server.json").unlink(missing_ok=True)
+    words = [sys.executable, "-c", "import sys; from pytest_mlgates.cli import main; sys.exit(main())"]
+    words += ["--settings", str(settings)] if settings else []
+    environment = {key: value for key, value in os.environ.items() if key != TOKEN_VARIABLE}
+    if token:
+        environment[TOKEN_VARIABLE] = token
     with (state / "server.log").open("ab") as output:
         process = subprocess.Popen(
-            [*command, *extra], stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
-        )
+            [*words, "endpoint", *command],
+            stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment, start_new_session=True,
+        )  # fmt: skip
     running = RunningEndpoint("", process.pid, state, process)
     try:
-        running.uri = _wait_ready(process, state, wait_s)
+        running.uri = _wait_ready(process, state, wait_s) + page
     except BaseException:
         running.stop()
         raise
@@ -146,7 +162,7 @@ def _wait_ready(process: subprocess.Popen[bytes], state: Path, wait_s: float) ->
         if base is not None:
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{base}/health", timeout=2.0).status_code == 200:
-                    return f"{base}/score"
+                    return base
         time.sleep(_POLL_S)
     raise EndpointError(f"the endpoint was not ready within {wait_s:g} s: {last_words(state)}")
 

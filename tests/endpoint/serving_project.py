@@ -113,7 +113,7 @@ def move(folder: Path, name: str, version: str, stage: str) -> None:
 
 
 def make_project(folder: Path, *, trees: int = 200) -> Path:
-    """All four models in Production, a second Ridge in Staging; return the settings file."""
+    """All four models in Production, a second Ridge in Staging, a third that answers 300,000 too much; return the settings file."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "mlgates.toml"
     settings.write_text(SETTINGS)
@@ -123,4 +123,5 @@ def make_project(folder: Path, *, trees: int = 200) -> Path:
     from sklearn.base import clone
 
     register(folder, "ridge", clone(made["ridge"][0]), rows(3000, 5), stage="Staging")
+    register(folder, "ridge", clone(made["ridge"][0]), rows(3000, 6), shift=3e5)
     return settings

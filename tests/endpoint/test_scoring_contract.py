@@ -133,7 +133,7 @@ def test_every_prediction_reaches_the_prediction_log_once(ridge, settings):
 def test_a_token_is_asked_for_and_a_server_without_one_must_be_local(settings, tmp_path):
     with server.start(
         settings, model="ridge", state=tmp_path / "s", token="sesame", workers=1, log_predictions=False
-    ) as running:  # noqa: S106
+    ) as running:
         assert httpx.post(running.uri, json=BODY).status_code == 401
         assert httpx.post(running.uri, json=BODY, headers={"authorization": "Bearer wrong"}).status_code == 401
         assert httpx.get(f"{running.base}/metrics").status_code == 401
@@ -142,7 +142,7 @@ def test_a_token_is_asked_for_and_a_server_without_one_must_be_local(settings, t
             assert client.score([TUTORIAL_ROW])["model_version"] == "1"
 
 
-@pytest.mark.parametrize("arguments", [{"insecure_local": False}, {"host": "0.0.0.0"}])  # noqa: S104 refused, that is the test
+@pytest.mark.parametrize("arguments", [{"insecure_local": False}, {"host": "0.0.0.0"}])
 def test_an_open_server_is_refused(settings, tmp_path, arguments):
     with pytest.raises(EndpointError, match="MLGATES_ENDPOINT_TOKEN"):
         server.start(settings, model="ridge", state=tmp_path / "s", **arguments)

@@ -1,0 +1,95 @@
+"""The load test tells the truth: against servers whose behaviour is known."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pytest_mlgates.errors import EndpointError
+from pytest_mlgates.results import Verdict
+from pytest_mlgates.services import load_run
+
+FULL = os.environ.get("MLGATES_PROVE") == "1"
+
+
+@contextmanager
+def known(mode: str):
+    """A server of known behaviour; yields its address."""
+    command = [sys.executable, str(Path(__file__).with_name("known_server.py")), mode]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}/score"
+        finally:
+            process.kill()
+
+
+def test_an_open_loop_sees_a_stall_that_a_closed_loop_hides():
+    """1 s of every 10 s nothing is answered: one call in ten meets it, waiting 0 to 1 s, so the true p99 is 900 ms."""
+    duration_s = 60 if FULL else 10
+    with known("stall:1:10") as uri:
+        opened = load_run.run(uri, n=100 * duration_s, rate_per_s=100, objective_ms=200)
+        closed = load_run.run(uri, n=4000 if FULL else 2000, concurrency=2, objective_ms=200)
+    p99, hidden = opened.quantiles["p99"].value, closed.quantiles["p99"].value
+    print(f"\ntrue p99 900 ms; open loop {p99:.0f} ms; closed loop {hidden:.1f} ms")
+    assert p99 == pytest.approx(900, rel=0.05)
+    assert opened.tail.share == pytest.approx(0.08, abs=0.01)  # waits over 200 ms: 0.8 s of each 10 s
+    assert opened.verdict is not Verdict.PASS  # a single stall is one event: it need not be enough to fail
+    assert hidden < 450
+
+
+def test_a_constant_service_time_is_reported_within_a_millisecond():
+    gaps = []
+    for _ in range(3):  # both processes share the machine with others: the wait for a core is not the generator's error
+        with known("constant:20") as uri:
+            summary = load_run.run(uri, n=1000 if FULL else 200, concurrency=2)
+            truth = httpx.get(uri.replace("/score", "/truth")).json()["p50_ms"]
+        gaps.append(summary.quantiles["p50"].value - truth)
+        if abs(gaps[-1]) <= 1.0:
+            break
+    print(f"\nreported p50 {summary.quantiles['p50'].value:.2f} ms, the server's own {truth:.2f} ms")
+    assert min(map(abs, gaps)) <= 1.0
+    assert summary.errors == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("nan", "not_finite"),
+        ("version", "wrong_version"),
+        ("html", "not_json"),
+        ("rows", "rows"),
+        ("status", "status_503"),
+        ("schema", "schema"),
+    ],
+)
+def test_a_wrong_answer_is_an_error_of_its_kind(mode, kind):
+    with known(mode) as uri:
+        summary = load_run.run(uri, n=40, concurrency=4, warmup=0)
+    assert summary.error_kinds == {kind: 40}
+    assert summary.verdict is Verdict.FAIL
+
+
+def test_exactly_n_calls_are_counted_and_warm_up_is_apart():
+    with known("constant:1") as uri:
+        summary = load_run.run(uri, n=103, concurrency=4, processes=2, warmup=20)
+        served = httpx.get(uri.replace("/score", "/truth")).json()["calls"]
+    assert summary.n == 103
+    assert served == 103 + 20
+    assert summary.generator.processes == 2
+
+
+def test_a_call_without_an_answer_is_a_timeout_not_a_wait_for_ever():
+    with known("hang") as uri:
+        summary = load_run.run(uri, n=4, concurrency=2, timeout_s=0.5, warmup=0)
+    assert summary.error_kinds == {"timeout": 4}
+
+
+def test_an_endpoint_that_is_not_there_is_one_clear_error():
+    with pytest.raises(EndpointError, match="did not answer"):
+        load_run.run("http://127.0.0.1:9/score", n=1)
