@@ -22,7 +22,6 @@ from pytest_mlgates.errors import MlgatesError, UsageProblem  # noqa: E402
 from pytest_mlgates.reference.lineage import code_tags  # noqa: E402
 from pytest_mlgates.reference.train import CHALLENGER, ForestParams, train  # noqa: E402
 from pytest_mlgates.registry.tracking import MlflowTracker  # noqa: E402
-from pytest_mlgates.services.crash import crash_point  # noqa: E402
 from pytest_mlgates.services.retrain import GateRun, Retraining, Trigger, retrain, run_gates, write_result  # noqa: E402
 
 
@@ -33,17 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = Path(os.environ["MLGATES_RETRAIN_RESULT"]) if os.environ.get("MLGATES_RETRAIN_RESULT") else None
     try:
         project = Project.open(arguments.settings)
-        done = _retrain(project, arguments, trigger)
-        crash_point("retrain-before-summary")
-        announce(
-            project.lakehouse,
-            project.settings,
-            alert_id=trigger.alert_id,
-            rule=trigger.rule,
-            model=done.model,
-            message=done.message,
-        )
-        crash_point("retrain-after-summary")
+        done = _retrain(project, arguments, trigger, result)
     except UsageProblem as error:
         print(f"error: {error}", file=sys.stderr)
         if result is not None:  # starting it again cannot help
@@ -52,14 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MlgatesError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    crash_point("retrain-before-result")
-    if result is not None:
-        write_result(result, done)
     print(done.message)
     return 0 if done.outcome == "succeeded" else 1
 
 
-def _retrain(project: Project, arguments: argparse.Namespace, trigger: Trigger) -> Retraining:
+def _retrain(project: Project, arguments: argparse.Namespace, trigger: Trigger, result: Path | None) -> Retraining:
     if arguments.model != CHALLENGER:
         raise UsageProblem(
             f"this pipeline trains {CHALLENGER}, not {arguments.model!r}; give that model a retrain command of its own"
@@ -84,6 +70,16 @@ def _retrain(project: Project, arguments: argparse.Namespace, trigger: Trigger) 
         print(run.tail, flush=True)
         return run
 
+    def tell(done: Retraining) -> None:
+        announce(
+            project.lakehouse,
+            project.settings,
+            alert_id=trigger.alert_id,
+            rule=trigger.rule,
+            model=done.model,
+            message=done.message,
+        )
+
     return retrain(
         project.registry,
         project.audit,
@@ -92,9 +88,11 @@ def _retrain(project: Project, arguments: argparse.Namespace, trigger: Trigger) 
         trigger=trigger,
         train=fit,
         gates=judge,
+        tell=tell,
         actor=os.environ.get("GITHUB_ACTOR") or "pl_retrain_slot_revenue",
         git_sha=code_tags()["git_sha"],
         link=arguments.link or project.settings.alerts.run_link,
+        result=result,
     )
 
 

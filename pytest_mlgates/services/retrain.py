@@ -36,7 +36,7 @@ CRASH_POINTS = (
     "retrain-after-promote",
     "retrain-before-summary",
     "retrain-after-summary",
-    "retrain-before-result",
+    "retrain-end",
 )
 """Every point of a retraining at which the tests kill it, in the order in which it is passed."""
 _GATES_TIMEOUT_S = 1500.0
@@ -96,11 +96,13 @@ def retrain(
     trigger: Trigger,
     train: Callable[[Mapping[str, str]], str],
     gates: Callable[[str, str], GateRun],
+    tell: Callable[[Retraining], object],
     actor: str,
     git_sha: str,
     link: str = "",
+    result: Path | None = None,
 ) -> Retraining:
-    """Train, judge, and promote to Staging.
+    """Train, judge, promote to Staging, tell how it ended.
 
     Parameters
     ----------
@@ -110,8 +112,12 @@ def retrain(
         Called with the tags that the run and the version must carry; returns the version it registered.
     gates
         Runs the gates of (model, version) and stores the evidence, such as `run_gates`.
+    tell
+        Called with the end of it; it must tell an alert's end once, also when it is called again.
     link
-        Address of the tracking server's page, for the message; ``{run_id}`` in it is filled in.
+        Address of a run's page, for the message; ``{run_id}`` in it is filled in.
+    result
+        File to write the end to, last of all (`write_result`).
 
     Raises
     ------
@@ -119,6 +125,28 @@ def retrain(
         Something did not answer; nothing is decided, and running it again with the same trigger goes on from there.
     """
     crash_point("retrain-start")
+    done = _retrain(registry, audit, settings, name, trigger, train, gates, actor, git_sha, link)
+    crash_point("retrain-before-summary")
+    tell(done)
+    crash_point("retrain-after-summary")
+    if result is not None:
+        write_result(result, done)
+    crash_point("retrain-end")
+    return done
+
+
+def _retrain(
+    registry: ModelRegistry,
+    audit: AuditTrail,
+    settings: Settings,
+    name: str,
+    trigger: Trigger,
+    train: Callable[[Mapping[str, str]], str],
+    gates: Callable[[str, str], GateRun],
+    actor: str,
+    git_sha: str,
+    link: str,
+) -> Retraining:
     version = find_version(registry, name, trigger.alert_id)
     if version is None:
         crash_point("retrain-before-train")

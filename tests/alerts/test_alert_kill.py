@@ -1,0 +1,169 @@
+"""SIGKILL at every point: after a restart nothing is lost and nothing happens twice.
+
+By default every third point or so is tried; with ``MLGATES_PROVE=1`` all of them.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pytest_mlgates.alerts import ledger
+from pytest_mlgates.alerts.inbox import Inbox
+from pytest_mlgates.alerts.signing import signed_headers
+from pytest_mlgates.lakehouse import Lakehouse
+from pytest_mlgates.registry.store import MlflowRegistry
+from pytest_mlgates.services.retrain import CRASH_POINTS
+from tests.promotion.world import MODEL as REVENUE
+from tests.promotion.world import World
+
+from . import children
+from .conftest import MODEL, NOW, SECRET, free_port, inject
+from .test_alert_receiver import ONCE, body_of, wait_for
+
+PROVE = bool(os.environ.get("MLGATES_PROVE"))
+KILLED = -signal.SIGKILL
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["tests.alerts.children"])
+
+
+def some(points, chosen):
+    return points if PROVE else [points[i] for i in chosen]
+
+
+def child(target, *arguments):
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def finish(target, *arguments) -> int:
+    process = child(target, *arguments)
+    process.join(120)
+    return process.exitcode
+
+
+def toml(*, teams: bool = False, url: str = "", command: list[str] | None = None) -> str:
+    channel = 'kind = "teams"\nurl_env = "TEAMS"' if teams else f'kind = "webhook"\nurl = "{url}/alerts"'
+    return f"""
+[models."casino-*"]
+task = "regression"
+target = "revenue"
+holdout = "lh_gold.h"
+[models."casino-*".retrain]
+command = {json.dumps(command or [])}
+[[alerts.rules]]
+name = "drift"
+group = "mlops"
+[[alerts.groups.mlops.channels]]
+{channel}
+"""
+
+
+# one evaluation that fires makes 13 operations on the tables: 5 to read, 1 to claim, 5 to build the message, 1 to record
+@pytest.mark.parametrize("at", some(list(range(12)), [4, 5, 11]))
+def test_a_killed_evaluator_loses_nothing_and_fires_once(tmp_path, sink, at) -> None:
+    (tmp_path / "mlgates.toml").write_text(toml(url=sink.url))
+    store = Lakehouse(tmp_path / "lakehouse")
+    inject(store, 0.30)
+    env = {"MLGATES_WEBHOOK_SECRET": SECRET}
+    exits = [finish(children.evaluate_and_die, tmp_path, env, NOW, at)]
+    exits += [finish(children.evaluate_and_die, tmp_path, env, NOW, -1) for _ in range(2)]
+    assert exits in ([KILLED, 0, 0], [0, 0, 0])
+    assert (exits[0] == KILLED) == (at < OPERATIONS), "the number of operations changed: mend OPERATIONS"
+    assert collections.Counter(r.event for r in ledger.read(store).rows) == {"fired": 1, "delivered": 1}
+    ids = [b["data"]["essentials"]["alertId"] for b in sink.bodies]
+    assert len(set(ids)) == 1
+    # killed between the sending and the row that says so, it sends again under the same id: the receiver takes that as one
+    assert len(ids) == (2 if at == OPERATIONS - 1 else 1)
+
+
+OPERATIONS = 12
+
+RECEIVER_POINTS = [
+    ("used", 1, "before"), ("used", 1, "after"), ("take", 1, "before"), ("take", 1, "after"), ("change", 1, "before"),
+    ("change", 1, "after"), ("change", 2, "before"), ("change", 2, "after"), ("change", 3, "before"), ("change", 3, "after"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("point", some(RECEIVER_POINTS, [3, 6, 8]), ids=str)
+def test_a_killed_receiver_loses_no_alert_and_starts_one_retraining(tmp_path, point) -> None:
+    (tmp_path / "mlgates.toml").write_text(
+        toml(url="http://unused", command=[sys.executable, "-c", "import time; time.sleep(0.5); " + ONCE])
+    )
+    port, env = free_port(), {"MLGATES_WEBHOOK_SECRET": SECRET}
+    doomed = child(children.serve_and_die, tmp_path, port, env, point)
+    accepted = post(port)
+    if accepted is None:  # it died before it could answer: no promise was made
+        doomed.join(60)
+    doomed.join(60)
+    assert doomed.exitcode == KILLED
+    again = child(children.serve_and_die, tmp_path, port, env, None)
+    try:
+        if accepted is None:
+            accepted = post(port)  # the evaluator sends again what was not confirmed
+        assert accepted in (202, 409)
+        jobs = wait_for(Inbox(tmp_path / "mlgates-alerts.db"), "succeeded")
+        assert [j.alert_id for j in jobs] == ["alert-1"]
+        assert (tmp_path / "starts").read_text() == "alert-1\n"
+    finally:
+        again.terminate()
+        again.join(20)
+
+
+def post(port: int) -> int | None:
+    """Send the alert as soon as the server listens; ``None`` when it died without an answer."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        body = body_of(model=MODEL)
+        try:
+            return httpx.post(
+                f"http://127.0.0.1:{port}/alerts",
+                content=body,
+                headers=signed_headers(SECRET, int(time.time()), body),
+                timeout=30,
+            ).status_code
+        except httpx.ConnectError:
+            time.sleep(0.05)
+        except httpx.HTTPError:
+            return None
+    raise AssertionError("nothing listens")
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory) -> Path:
+    """An MLflow database with all its migrations, made once: they take seconds."""
+    path = tmp_path_factory.mktemp("registry") / "mlflow.db"
+    MlflowRegistry(f"sqlite:///{path}", create=True).names()
+    return path
+
+
+ALERTS = (
+    '[[alerts.rules]]\nname = "drift"\ngroup = "mlops"\n[[alerts.groups.mlops.channels]]\nkind = "teams"\nurl_env = "TEAMS"'
+)
+
+
+@pytest.mark.parametrize("point", some(CRASH_POINTS, [2, 6]))
+def test_a_killed_retraining_makes_one_version_one_promotion_and_one_message(tmp_path, migrated, sink, point) -> None:
+    world = World.make(tmp_path / "project", migrated, policy=ALERTS)
+    world.add_version()
+    exits = [finish(children.retrain_and_die, world.folder, "alert-1", sink.url, p) for p in (point, "", "")]
+    assert exits == [KILLED, 0, 0]
+    assert world.stages() == {"1": "None", "2": "Staging"}
+    assert (world.folder / "trained").read_text() == "x"
+    committed = [r.event for r in world.audit.rows(REVENUE) if r.event.state == "committed"]
+    assert [(e.version, e.to_stage) for e in committed] == [("2", "Staging")]
+    assert "drift_alert" in committed[0].rationale
+    assert "alert-1" in committed[0].rationale
+    assert len(sink.requests) == 1
+    assert "passed all gates" in sink.requests[0]["body"].decode()
+    assert json.loads((world.folder / "result.json").read_text())["outcome"] == "succeeded"
