@@ -25,60 +25,15 @@ from typing import TYPE_CHECKING, Any
 from pytest_mlgates import suite
 from pytest_mlgates.errors import MlgatesError, UsageProblem
 from pytest_mlgates.provenance import actor, git_state
+from pytest_mlgates.reference.settings import BASELINE, CHALLENGER, settings_text
 from pytest_mlgates.wiring import Project
 
 if TYPE_CHECKING:
     from pytest_mlgates.reference.train import ForestParams
 
-BASELINE = "casino-slot-revenue-forecast-baseline"
-CHALLENGER = "casino-slot-revenue-forecast-challenger"
 MARKER = ".mlgates-quickstart"
 SECRET = "MLGATES_WEBHOOK_SECRET"  # noqa: S105 the name of a variable, not its value
 RETRAIN_WAIT_S = 300.0
-
-SETTINGS = """\
-# Written by mlgates quickstart. Thresholds live here and nowhere else.
-tracking_uri = "sqlite:///{folder}/mlflow.db"
-lakehouse = "{folder}/lakehouse"
-
-[models."casino-slot-revenue-forecast-*"]
-task = "regression"
-target = "revenue"
-holdout = "lh_gold.slot_revenue_holdout"
-baseline = "models:/{baseline}/Production"
-domain = "casino"
-regulated = false
-sensitive = []
-on_inconclusive = "block"
-
-[models."casino-slot-revenue-forecast-*".gates]
-performance = {{ metric = "r2", min_ratio = 0.95, floor = 0.60 }}
-holdout     = {{ max_gap = 0.05 }}
-fairness    = {{ min_parity_ratio = 0.8 }}
-latency     = {{ p99_max_ms = 200, calls = 1000 }}
-calibration = {{ max_ece = 0.10, bins = 10 }}
-
-[models."casino-slot-revenue-forecast-*".drift]
-table = "lh_gold.slot_revenue_features"
-time_column = "play_date"
-reference_days = 90
-current_days = 7
-
-[models."casino-slot-revenue-forecast-*".retrain]
-command = [{command}]
-
-[[alerts.rules]]
-name = "drift"
-model = "{challenger}"
-metrics = ["psi_overall", "performance_rmse_delta_pct"]
-window_days = 7
-threshold = 0.20
-group = "ag-mlops-drift"
-
-# the receiver (mlgates alerts serve) starts the retraining; mail and Teams channels go beside it
-[alerts.groups.ag-mlops-drift]
-channels = [{{ kind = "webhook", name = "retrain", url = "http://127.0.0.1:{port}/alerts" }}]
-"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -173,12 +128,11 @@ class Quickstart:
             suite.folder("pipelines"), self.folder / "pipelines", ignore=shutil.ignore_patterns("__pycache__", "azure")
         )
         (self.folder / "mlgates.toml").write_text(
-            SETTINGS.format(
-                folder=_toml(self.folder),
-                baseline=BASELINE,
-                challenger=CHALLENGER,
+            settings_text(
+                tracking_uri=f"sqlite:///{self.folder}/mlflow.db",
+                lakehouse=str(self.folder / "lakehouse"),
                 port=self.port,
-                command=", ".join(f'"{_toml(word)}"' for word in self._retrain_command()),
+                retrain=self._retrain_command(),
             ),
             "utf-8",
         )
@@ -253,7 +207,9 @@ class Quickstart:
             _expect(answer["model_version"] == "2", f"the endpoint answered with version {answer['model_version']}, not 2")
             summary = load_run.run(running.uri, n=self.scale.calls, concurrency=8, objective_ms=200.0)
         (self.folder / "loadtest.json").write_text(json.dumps(summary.to_dict(), indent=2) + "\n", "utf-8")
-        figure = f"v{answer['model_version']} answers ${answer['predictions'][0]:,.0f}; p99 {summary.quantiles['p99'].value:.0f} ms"
+        figure = (
+            f"v{answer['model_version']} answers ${answer['predictions'][0]:,.0f}; p99 {summary.quantiles['p99'].value:.0f} ms"
+        )
         figure += f", {summary.errors} errors in {summary.n:,} calls"
         _expect(str(summary.verdict) == "pass", f"{figure}: {summary.verdict}")
         return figure
@@ -440,8 +396,3 @@ def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, wait_
             return
         time.sleep(0.2)
     raise StepFailed(f"the alert receiver does not answer on 127.0.0.1:{port}; see {log}")
-
-
-def _toml(text: Path | str) -> str:
-    """Text for inside a TOML basic string."""
-    return json.dumps(str(text), ensure_ascii=False)[1:-1]

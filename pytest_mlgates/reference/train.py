@@ -24,11 +24,10 @@ from pytest_mlgates.errors import UsageProblem
 from pytest_mlgates.ports import Column, TableStore, TrackedRun, Tracker
 from pytest_mlgates.reference import features, lineage
 from pytest_mlgates.reference.features import FEATURES, TARGET, Split
+from pytest_mlgates.reference.settings import BASELINE, CHALLENGER
 from pytest_mlgates.tables import FACT, HOLDOUT
 
 EXPERIMENT = "/Shared/casino-slot-revenue-forecast"
-BASELINE = "casino-slot-revenue-forecast-baseline"
-CHALLENGER = "casino-slot-revenue-forecast-challenger"
 DOMAIN = "casino"
 COST_CENTER = "casino-analytics"
 INPUTS = tuple(Column(name, "double") for name in FEATURES)
