@@ -8,7 +8,6 @@ import time
 
 import pyarrow as pa
 import pytest
-from conftest import MODEL, NOW, SECRET, free_port, inject, make_settings, webhook
 
 from pytest_mlgates import tables
 from pytest_mlgates.alerts import ledger
@@ -17,6 +16,8 @@ from pytest_mlgates.alerts.signing import verify
 from pytest_mlgates.alerts.summary import announce
 from pytest_mlgates.errors import ConfigError, WriteConflict
 from pytest_mlgates.lakehouse import Lakehouse
+
+from .conftest import MODEL, NOW, SECRET, free_port, inject, make_settings, webhook
 
 ENV = {"MLGATES_WEBHOOK_SECRET": SECRET}
 HOUR = dt.timedelta(hours=1)

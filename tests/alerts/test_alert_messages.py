@@ -10,11 +10,12 @@ import json
 from typing import Any, Literal
 
 import pytest
-from conftest import MODEL, NOW, inject, make_settings
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from pytest_mlgates.alerts.evaluate import evaluate
 from pytest_mlgates.alerts.messages import Notice, common_alert_schema, mail, teams_message
+
+from .conftest import MODEL, NOW, inject, make_settings
 
 HOSTILE = "m\r\nBcc: victim@example.org\x1b[31m\u202e[x](http://evil)<img onerror=1>*b*"
 

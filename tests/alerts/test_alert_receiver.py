@@ -12,7 +12,6 @@ import time
 
 import httpx
 import pytest
-from conftest import MODEL, NOW, SECRET, free_port, make_settings
 
 from pytest_mlgates.alerts import serve
 from pytest_mlgates.alerts.inbox import Inbox, job_key
@@ -20,6 +19,8 @@ from pytest_mlgates.alerts.messages import Notice, common_alert_schema
 from pytest_mlgates.alerts.receiver import MAX_BODY, Receiver
 from pytest_mlgates.alerts.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature, signed_headers
 from pytest_mlgates.errors import ConfigError, UsageProblem
+
+from .conftest import MODEL, NOW, SECRET, free_port, make_settings
 
 CLOCK = 1_790_000_000
 
