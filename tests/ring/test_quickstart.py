@@ -1,0 +1,46 @@
+"""The whole ring, once, as a newcomer runs it."""
+
+import subprocess
+import sys
+
+import pytest
+from deltalake import DeltaTable
+
+from pytest_mlgates.quickstart import CHALLENGER, Quickstart
+from pytest_mlgates.registry.store import MlflowRegistry
+
+MLGATES = [sys.executable, "-c", "import sys; from pytest_mlgates.cli import main; sys.exit(main())"]
+
+
+def mlgates(*words, cwd):
+    return subprocess.run([*MLGATES, *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False, timeout=900)
+
+
+@pytest.mark.slow
+def test_the_ring_closes(tmp_path):
+    """Exit code 0, a line per step, real tables, a Production version, and commands that work on what it left."""
+    folder = tmp_path / "qs"
+    done = mlgates("quickstart", "--dir", folder, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = done.stdout[done.stdout.index("step ") :]
+    for title, _ in Quickstart(tmp_path).steps:
+        assert any(line.startswith(title) and "  ok  " in line for line in table.splitlines()), title
+    for name in ("fact_daily_slot_revenue", "ml_promotion_audit", "ml_drift_metrics", "ml_champion_challenger", "ml_alerts"):
+        assert DeltaTable(str(folder / "lakehouse" / "lh_gold" / name)).version() >= 0
+    registry = MlflowRegistry(f"sqlite:///{folder}/mlflow.db")
+    stages = {v.version: v.stage for v in registry.versions(CHALLENGER)}
+    assert stages["2"] == "Production"
+    assert stages["3"] == "Staging"
+    assert mlgates("audit", "verify", cwd=folder).returncode == 0
+    refused = mlgates("quickstart", "--dir", folder, cwd=tmp_path)
+    assert refused.returncode == 4
+    assert "--fresh replaces it" in refused.stderr
+
+
+def test_a_folder_with_somebodys_files_is_left_alone(tmp_path):
+    """--fresh removes only what an earlier quickstart made."""
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    done = mlgates("quickstart", "--dir", tmp_path, "--fresh", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "nothing is removed" in done.stderr
+    assert (tmp_path / "thesis.txt").exists()
