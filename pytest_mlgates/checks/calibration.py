@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pytest_mlgates.checks.fairness import named_columns
 from pytest_mlgates.checks.verdicts import at_most, check, limit, percent, rows_hint, worst
 from pytest_mlgates.errors import ConfigError
 from pytest_mlgates.results import GateResult, Verdict
@@ -20,6 +19,7 @@ from pytest_mlgates.stats import (
     arrays,
     calibration_error,
     group_codes,
+    named_columns,
     observed_expected,
     probability_bins,
     quantile_bins,

@@ -19,6 +19,7 @@ from pytest_mlgates.stats import (
     error_ratio,
     group_codes,
     group_table,
+    named_columns,
     parity_ratio,
     rate_gap,
     rows_to_settle,
@@ -123,20 +124,6 @@ def fairness(
         actual, selected = _selection(y_true, y_pred, task, positive, decision_threshold)
         found = [_judge_selection(name, values, actual, selected, rules) for name, values in columns.items()]
     return _result(found, rules, "group RMSE ratio" if task == "regression" else "parity ratio")
-
-
-def named_columns(values: Any, what: str) -> dict[str, Any]:
-    """Return columns by name from a frame, a mapping, a series or an array; empty for ``None``."""
-    if values is None:
-        return {}
-    if isinstance(values, Mapping):
-        return {str(name): column for name, column in values.items()}
-    if hasattr(values, "columns"):
-        return {str(name): values[name] for name in values.columns}
-    array = arrays.raw(what, values)
-    if array.ndim == 2:
-        return {f"{what} {i + 1}": array[:, i] for i in range(array.shape[1])}
-    return {str(getattr(values, "name", None) or what): array}
 
 
 def _selection(

@@ -9,11 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pytest_mlgates.checks.fairness import named_columns
 from pytest_mlgates.checks.verdicts import at_most, check, limit, number, percent, rows_hint, worst
 from pytest_mlgates.errors import DataUnusable
 from pytest_mlgates.results import GateResult, Verdict
-from pytest_mlgates.stats import Measured, NotEnough, arrays, from_influence, group_codes, quantile_interval, rows_to_settle
+from pytest_mlgates.stats import (
+    Measured,
+    NotEnough,
+    arrays,
+    from_influence,
+    group_codes,
+    named_columns,
+    quantile_interval,
+    rows_to_settle,
+)
 from pytest_mlgates.stats.interval import check_confidence, t_quantile
 
 GATE = "holdout"

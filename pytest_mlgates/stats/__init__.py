@@ -11,7 +11,7 @@ from pytest_mlgates.stats.calibration import (
 )
 from pytest_mlgates.stats.comparison import Comparison, compare
 from pytest_mlgates.stats.delong import auc, auc_difference
-from pytest_mlgates.stats.groups import error_ratio, group_codes, group_table, parity_ratio, rate_gap
+from pytest_mlgates.stats.groups import error_ratio, group_codes, group_table, named_columns, parity_ratio, rate_gap
 from pytest_mlgates.stats.interval import Measured, adjusted_confidence, from_influence, rows_to_settle
 from pytest_mlgates.stats.metrics import METRICS, TASKS, Metric, Problem, infer_task, terms
 from pytest_mlgates.stats.proportions import quantile_interval, share_bounds, share_difference, share_ratio, wilson
@@ -39,6 +39,7 @@ __all__ = [
     "group_codes",
     "group_table",
     "infer_task",
+    "named_columns",
     "observed_expected",
     "parity_ratio",
     "probability_bins",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pytest_mlgates.stats import arrays
 from pytest_mlgates.stats.arrays import Bools, Floats, Ints, NotEnough
 from pytest_mlgates.stats.interval import z_quantile
 from pytest_mlgates.stats.proportions import share_difference
@@ -46,6 +48,20 @@ class Worst:
     low: float
     high: float
     groups: tuple[str, str]
+
+
+def named_columns(values: Any, what: str) -> dict[str, Any]:
+    """Return columns by name from a frame, a mapping, a series or an array; empty for ``None``."""
+    if values is None:
+        return {}
+    if isinstance(values, Mapping):
+        return {str(name): column for name, column in values.items()}
+    if hasattr(values, "columns"):
+        return {str(name): values[name] for name in values.columns}
+    array = arrays.raw(what, values)
+    if array.ndim == 2:
+        return {f"{what} {i + 1}": array[:, i] for i in range(array.shape[1])}
+    return {str(getattr(values, "name", None) or what): array}
 
 
 def group_codes(values: Any) -> tuple[tuple[str, ...], npt.NDArray[np.intp]]:
