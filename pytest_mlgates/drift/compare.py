@@ -18,7 +18,7 @@ from pytest_mlgates.drift import methods
 from pytest_mlgates.drift.cells import Cells, category_cells, numeric_cells
 from pytest_mlgates.drift.columns import Kind, kind_of
 from pytest_mlgates.drift.distributions import Categories, Exact, Profiled
-from pytest_mlgates.drift.profile import Distribution, Profile, build_profile, choose_edges, exact_profile
+from pytest_mlgates.drift.profile import Distribution, Profile, build_profile, exact_profile, profile_rows
 from pytest_mlgates.drift.report import DriftReport, DriftVerdict, FeatureDrift
 from pytest_mlgates.drift.sources import as_source
 from pytest_mlgates.errors import DataUnusable, UsageProblem, nearest
@@ -135,12 +135,12 @@ def _profiles(
     base = as_source(reference, "reference")
     _check_columns(columns, base.schema.names, rows.schema.names)
     wanted = [c for c in base.schema.names if columns is None or c in columns]
-    if mode == "exact" or weights is not None or (mode == "auto" and max(base.rows, rows.rows) <= EXACT_ROWS):
+    if mode == "exact" or weights is not None or (mode == "auto" and base.rows <= EXACT_ROWS and rows.rows <= EXACT_ROWS):
         ref = exact_profile(base, wanted, weights)
         chosen = [c for c in rows.schema.names if columns is None or c in columns]
         return ref, exact_profile(rows, chosen)
     usable = [c for c in wanted if kind_of(base.schema.field(c).type) is not Kind.OTHER]
-    ref = build_profile(base.batches(usable), base.schema, usable, choose_edges(base, usable))
+    ref = profile_rows(base, usable)
     return ref, _aligned(rows, ref, columns)
 
 

@@ -51,7 +51,8 @@ class Moments:
         mean = float(values.mean())
         low, high = (values[0], values[-1]) if ordered else (values.min(), values.max())
         centred = values - mean
-        return cls(float(values.size), mean, float(np.dot(centred, centred)), float(low), float(high))
+        # einsum, not dot: BLAS would start threads for a vector that is gone in 50 microseconds
+        return cls(float(values.size), mean, float(np.einsum("i,i->", centred, centred)), float(low), float(high))
 
     def __add__(self, other: Moments) -> Moments:
         """Moments of both sets of values together."""
@@ -185,18 +186,18 @@ class Profiled:
     @classmethod
     def of(cls, values: NDArray[np.float64], edges: NDArray[np.float64], *, missing: float, infinite: float) -> Profiled:
         """Count finite values: one sort, then two look-ups per edge (five times cheaper than binning each value)."""
-        ordered = np.sort(values)
+        room = np.empty(values.size + 1)  # one more, so that the last segment below may end past the last value
+        ordered = room[:-1]
+        ordered[:] = values
+        room[-1] = 0.0
+        ordered.sort()
         left = np.searchsorted(ordered, edges, side="left")
         right = np.searchsorted(ordered, edges, side="right")
         starts = np.concatenate([[0], right])
         ends = np.concatenate([left, [ordered.size]])
-        sums = np.zeros(edges.size + 1)
-        filled = np.flatnonzero(ends > starts)
-        if filled.size:
-            # segments alternate "between" and "at" the edges, so that reduceat never sees an empty or overlapping one
-            cuts = np.unique(np.concatenate([starts[filled], ends[filled]]))
-            cuts = cuts[cuts < ordered.size]
-            sums[filled] = np.add.reduceat(ordered, cuts)[np.searchsorted(cuts, starts[filled])]
+        # every second segment lies between two edges; reduceat answers an empty one with a value, which is not a sum
+        between = np.add.reduceat(room, np.column_stack([starts, ends]).ravel())[::2]
+        sums = np.where(ends > starts, between, 0.0)
         moments = Moments.of(ordered, ordered=True)
         return cls(edges, left.astype(float), (right - left).astype(float), sums, missing, infinite, moments)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +14,8 @@ import pyarrow.parquet as pq
 from pytest_mlgates.drift.columns import Kind, kind_of
 from pytest_mlgates.errors import DataUnusable
 
-BATCH_ROWS = 131_072
+BATCH_ROWS = 65_536
+_FEW_GROUPS = 4
 
 
 class Source(Protocol):
@@ -73,7 +75,7 @@ class ParquetSource:
             plain = pq.read_schema(paths[0])
             # text stays dictionary-encoded as it lies in the file: counting codes costs a tenth of decoding strings
             text = [f.name for f in plain if kind_of(f.type) is Kind.CATEGORY and not pa.types.is_boolean(f.type)]
-            self._files = [pq.ParquetFile(p, read_dictionary=text) for p in paths]
+            self._files = [pq.ParquetFile(p, read_dictionary=text, pre_buffer=False) for p in paths]
         except (pa.ArrowException, OSError) as error:
             raise DataUnusable(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from error
         self.schema = self._files[0].schema_arrow
@@ -84,13 +86,18 @@ class ParquetSource:
         return pa.chunked_array([c for f in self._files for c in f.read([name]).column(0).chunks], self.schema.field(name).type)
 
     def sample(self, columns: Sequence[str], rows: int) -> pa.Table:
-        """Short runs of rows at even distances: a row group each, cut to what is needed."""
+        """Runs of rows at even distances: the head of each of at most 16 row groups (of whole groups where there are few)."""
         groups = [(f, g) for f in self._files for g in range(f.metadata.num_row_groups)]
         chosen = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, 16).astype(int))]
         share = max(1, rows // len(chosen))
         parts = []
         for file, group in chosen:
-            parts.append(ArrowSource(file.read_row_group(group, columns=list(columns))).sample(columns, share))
+            if len(groups) < _FEW_GROUPS:
+                whole = file.read_row_group(group, columns=list(columns), use_threads=False)
+                parts.append(ArrowSource(whole).sample(columns, share))
+                continue
+            heads = file.iter_batches(share, row_groups=[group], columns=list(columns), use_threads=False)
+            parts.append(pa.Table.from_batches([next(heads)]))
         return pa.concat_tables(parts)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -102,28 +109,58 @@ class ParquetSource:
 class StreamSource:
     """A stream that can be opened again, such as ``lambda columns: store.batches(table, columns=columns, where=…)``."""
 
-    def __init__(self, open_stream: Callable[[Sequence[str]], Iterable[pa.RecordBatch]], schema: pa.Schema, rows: int) -> None:
+    def __init__(self, open_stream: Callable[[Sequence[str]], Iterable[pa.RecordBatch]], schema: pa.Schema) -> None:
         self._open = open_stream
         self.schema = schema
-        self.rows = rows
+
+    @functools.cached_property
+    def rows(self) -> int:
+        """Number of rows, by a pass over the first column."""
+        return sum(batch.num_rows for batch in self._open(self.schema.names[:1]))
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One whole column."""
         return pa.chunked_array([batch.column(0) for batch in self._open([name])], self.schema.field(name).type)
 
     def sample(self, columns: Sequence[str], rows: int) -> pa.Table:
-        """Every k-th row, by a pass over the stream."""
-        step = max(1, self.rows // rows)
-        parts, seen = [], 0
+        """Every k-th row, by one pass; k doubles whenever more rows than wanted are held."""
+        step, seen, held = 1, 0, 0
+        parts: list[pa.RecordBatch] = []
         for batch in self._open(columns):
-            index = np.arange((-seen) % step, batch.num_rows, step)
-            parts.append(batch.take(pa.array(index)))
+            parts.append(batch.take(pa.array(np.arange((-seen) % step, batch.num_rows, step))))
             seen += batch.num_rows
+            held += parts[-1].num_rows
+            if held > rows:
+                whole = pa.Table.from_batches(parts).combine_chunks()
+                parts = whole.take(pa.array(np.arange(0, held, 2))).to_batches()
+                step, held = 2 * step, sum(p.num_rows for p in parts)
         return pa.Table.from_batches(parts, pa.schema([self.schema.field(c) for c in columns]))
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """All rows, in batches."""
-        yield from self._open(columns)
+        yield from coalesced(self._open(columns))
+
+
+def coalesced(batches: Iterable[pa.RecordBatch], rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """Join small batches (Delta readers hand out 8,192 rows) until one has at least ``rows``: the kernel's fixed cost counts."""
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        held.append(batch)
+        count += batch.num_rows
+        if count >= rows:
+            yield _joined(held)
+            held, count = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    whole = pa.Table.from_batches(batches).combine_chunks()
+    columns = [c.chunk(0) if c.num_chunks else pa.array([], c.type) for c in whole.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=whole.schema)
 
 
 def as_source(rows: Any, what: str) -> Source:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_mlgates.drift.columns import Kind, kind_of
-from pytest_mlgates.drift.profile import Profile, build_profile, choose_edges
+from pytest_mlgates.drift.profile import Profile, build_profile, profile_rows
 from pytest_mlgates.drift.sources import StreamSource, as_source
 
 if TYPE_CHECKING:
@@ -17,15 +17,17 @@ class LocalEngine:
     """Profiles an Arrow table, a pandas frame, Parquet files or a table of the lakehouse."""
 
     def profile(self, rows: Any, columns: Sequence[str] | None = None, edges: Mapping[str, Any] | None = None) -> Profile:
-        """Profile rows in one pass at ``edges``; without them a sample is read first to choose them."""
+        """Profile rows in one pass at ``edges``; without them they are chosen from the rows."""
         source = as_source(rows, "profiled")
         kinds = {c: kind_of(source.schema.field(c).type) for c in source.schema.names if columns is None or c in columns}
         known = None if edges is None else set(edges)
         usable = [
             c for c, kind in kinds.items() if kind is not Kind.OTHER and (known is None or not kind.numeric or c in known)
         ]
-        chosen = choose_edges(source, usable) if edges is None else edges
-        found = build_profile(source.batches(usable), source.schema, usable, chosen)
+        if edges is None:
+            found = profile_rows(source, usable)
+            return Profile(found.rows, kinds, found.columns)
+        found = build_profile(source.batches(usable), source.schema, usable, edges)
         return Profile(found.rows, kinds, found.columns)
 
 
@@ -36,10 +38,8 @@ def table_source(store: TableStore, table: str, *, where: str | None = None, ver
     """
     pinned = store.version(table) if version is None else version
     empty = store.read(table, where="1 = 0", version=pinned)
-    first = empty.column_names[:1]
-    rows = sum(batch.num_rows for batch in store.batches(table, columns=first, where=where, version=pinned))
 
     def open_stream(columns: Sequence[str]) -> Any:
         return store.batches(table, columns=list(columns), where=where, version=pinned)
 
-    return StreamSource(open_stream, empty.schema, rows)
+    return StreamSource(open_stream, empty.schema)

@@ -13,8 +13,15 @@ import numpy as np
 import pyarrow as pa
 
 from pytest_mlgates.drift.columns import Kind, kind_of
-from pytest_mlgates.drift.distributions import EDGES, Exact
-from pytest_mlgates.drift.profile import PROFILE_SCHEMA, SAMPLE_ROWS, Profile, build_profile, profile_from_table, profile_table
+from pytest_mlgates.drift.profile import (
+    PROFILE_SCHEMA,
+    SAMPLE_ROWS,
+    Profile,
+    build_profile,
+    edges_of,
+    profile_from_table,
+    profile_table,
+)
 from pytest_mlgates.errors import DataUnusable
 
 if TYPE_CHECKING:
@@ -96,8 +103,6 @@ class SparkEngine:
         return Profile(found.rows, kinds, {c: found.columns[c] for c in usable})
 
     def _edges(self, frame: Any, columns: Sequence[str], kinds: Mapping[str, Kind]) -> dict[str, NDArray[np.float64]]:
-        from pytest_mlgates.drift.columns import numeric_values
-
         numeric = [c for c in columns if kinds[c].numeric]
         if not numeric:
             return {}
@@ -105,13 +110,7 @@ class SparkEngine:
         some = frame.select(*numeric)
         if rows > SAMPLE_ROWS:
             some = some.sample(fraction=min(1.0, SAMPLE_ROWS / rows), seed=7)
-        sample = some.toArrow()
-        edges = {}
-        for name in numeric:
-            parts = [numeric_values(chunk)[0] for chunk in sample.column(name).chunks]
-            chosen = Exact(np.sort(np.concatenate(parts)) if parts else np.empty(0)).quantile_values(EDGES)
-            edges[name] = chosen if chosen.size else np.zeros(1)
-        return edges
+        return edges_of(some.toArrow(), numeric)
 
 
 def arrow_schema(frame: Any) -> pa.Schema:
