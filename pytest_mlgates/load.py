@@ -272,6 +272,20 @@ def to_gate_result(summary: LoadSummary) -> GateResult:
     )
 
 
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def chart(summary: LoadSummary) -> str:
+    """Return the worst latency of each slice of time as a line of bars, logarithmic between the best and the worst slice."""
+    worst = [s["max_ms"] for s in summary.over_time]
+    seen = [w for w in worst if w]
+    if not seen:
+        return ""
+    low, high = math.log(min(seen)), math.log(max(seen))
+    bars = ["·" if not w else _BARS[round((math.log(w) - low) / (high - low) * 7) if high > low else 0] for w in worst]
+    return f"  worst over time: {''.join(bars)}  {min(seen):.1f} to {max(seen):.1f} ms"
+
+
 def table(summary: LoadSummary) -> str:
     """Return the tutorial's table, with intervals, and what to make of it."""
     lines = []
@@ -288,5 +302,6 @@ def table(summary: LoadSummary) -> str:
         f"  generator: {summary.generator.cpu_ms_per_request:.2f} ms CPU a request, {summary.generator.cpu_share:.0%} of a core, "
         f"lag p99 {summary.lag_p99_ms:.1f} ms" + ("" if summary.valid else "  ← INVALID")
     )
+    lines.append(chart(summary))
     lines.append(f"  {summary.verdict.value.upper()} against p99 < {summary.objective_ms:g} ms: {summary.reason}")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,10 +26,16 @@ from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
 @click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds until a call is an error.")
 @click.option("--retry-reset", is_flag=True, help="Repeat a call once whose connection was reset.")
 @click.option("--expect-version", multiple=True, help="Version an answer may carry (default: those of /health); may repeat.")
+@click.option(
+    "--ramp", is_flag=True, help="Search the highest rate that still holds the objective (starts at --rate, else 50/s)."
+)
+@click.option("--store", is_flag=True, help="Store the result with the served version's run in the project's registry.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result here.")
+@click.pass_context
 def loadtest(
-    uri: str, n: int, concurrency: int, rate: float | None, duration: float | None, objective_ms: float, payload: Path | None,
-    processes: int, warmup: int, timeout_s: float, retry_reset: bool, expect_version: tuple[str, ...], json_path: Path | None,
+    context: click.Context, uri: str, n: int, concurrency: int, rate: float | None, duration: float | None, objective_ms: float,
+    payload: Path | None, processes: int, warmup: int, timeout_s: float, retry_reset: bool, expect_version: tuple[str, ...], ramp: bool, store: bool,
+    json_path: Path | None,
 ) -> int:  # fmt: skip
     """Load-test an endpoint: percentiles with intervals, errors by kind, verdict against the objective.
 
@@ -41,21 +48,24 @@ def loadtest(
     from pytest_mlgates.services import load_run
 
     columns, rows = load_run.read_rows(payload) if payload else (None, None)
-    summary = load_run.run(
-        uri,
-        n=n if rate is None else max(round(rate * (duration or 60.0)), 1),
-        concurrency=concurrency,
-        objective_ms=objective_ms,
-        rows=rows,
-        columns=columns,
-        rate_per_s=rate,
-        processes=processes,
-        warmup=warmup,
-        timeout_s=timeout_s,
-        retry_reset=retry_reset,
-        versions=list(expect_version) or None,
-    )
+    common: dict[str, Any] = {
+        "concurrency": concurrency, "objective_ms": objective_ms, "rows": rows, "columns": columns, "processes": processes,
+        "warmup": warmup, "timeout_s": timeout_s, "retry_reset": retry_reset, "versions": list(expect_version) or None,
+    }  # fmt: skip
+    if ramp:
+        found = load_run.ramp(uri, start_per_s=rate or 50.0, step_s=duration or 5.0, **common)
+        for step in found.steps:
+            click.echo(f"  {step.asked_rate_per_s:8.1f}/s  p99 {step.quantiles['p99'].value:8.1f} ms  {step.verdict.value}")
+        click.echo(f"highest rate that holds p99 < {objective_ms:g} ms: {found.best_per_s:.0f}/s")
+        summary = next((s for s in reversed(found.steps) if s.verdict is Verdict.PASS), found.steps[-1])
+    else:
+        calls = n if rate is None else max(round(rate * (duration or 60.0)), 1)
+        summary = load_run.run(uri, n=calls, rate_per_s=rate, **common)
     click.echo(load.table(summary))
     if json_path is not None:
         json_path.write_text(json.dumps(summary.to_dict(), indent=2) + "\n", "utf-8")
+    if store:
+        from pytest_mlgates.wiring import Project
+
+        click.echo(f"stored as {load_run.store(Project.from_context(context).registry, summary)}")
     return EXIT_OK if summary.verdict is Verdict.PASS else EXIT_FAILED

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -161,7 +162,10 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
         Worker.request_timeout_s = options.request_timeout_s
 
     def load(self) -> Any:
-        return self._make_app()
+        app = self._make_app()
+        gc.collect()
+        gc.freeze()  # what is here stays out of the workers' collections, whose marks would unshare its pages
+        return app
 
     def _post_fork(self, server: Any, worker: Any) -> None:
         del server

@@ -22,6 +22,8 @@ import numpy as np
 from pytest_mlgates import load, suite
 from pytest_mlgates.endpoint.client import TOKEN_VARIABLE, EndpointClient, scoring_uri
 from pytest_mlgates.errors import EndpointError, ExtraMissing, UsageProblem
+from pytest_mlgates.ports import ModelRegistry
+from pytest_mlgates.results import Verdict
 
 WARMUP = 50
 """Calls before the counted ones, over all connections: first answers pay for connections and cold caches."""
@@ -118,6 +120,56 @@ def run(
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ramp:
+    """A search for the highest rate that still holds the objective: the answer (0: none did) and every step, in order."""
+
+    best_per_s: float
+    steps: tuple[load.LoadSummary, ...]
+
+
+def ramp(
+    uri: str,
+    *,
+    start_per_s: float = 50.0,
+    step_s: float = 5.0,
+    most_per_s: float = 5000.0,
+    resolution: float = 0.1,
+    **options: Any,
+) -> Ramp:
+    """Find the highest open-loop rate at which `run` passes: double until it does not, then halve the gap.
+
+    Parameters
+    ----------
+    start_per_s, most_per_s
+        First rate, and the rate above which the search ends.
+    step_s
+        Seconds per step (at least 1,000 calls are made all the same: fewer cannot pass).
+    resolution
+        The search ends when the gap between the best and the next failing rate is this share of the best.
+    options
+        As in `run`.
+
+    Notes
+    -----
+    A step whose measurement is invalid counts as not held: beyond it the generator, not the endpoint, would be found.
+    """
+    steps: list[load.LoadSummary] = []
+
+    def holds(rate: float) -> bool:
+        steps.append(run(uri, n=max(round(rate * step_s), 1000), rate_per_s=rate, **options))
+        return steps[-1].verdict is Verdict.PASS
+
+    good, rate = 0.0, start_per_s
+    while rate <= most_per_s and holds(rate):
+        good, rate = rate, rate * 2
+    bad = rate
+    while good and bad <= most_per_s and bad - good > resolution * good:
+        middle = (good + bad) / 2
+        good, bad = (middle, bad) if holds(middle) else (good, middle)
+    return Ramp(good, tuple(steps))
+
+
 def drive(
     uri: str,
     bodies: Sequence[str],
@@ -148,6 +200,22 @@ def drive(
                     process.wait()
         parts = [_read(plan["samples"], output) for plan, output in zip(plans, outputs, strict=True)]
     return _merge(parts, driven)
+
+
+def store(registry: ModelRegistry, summary: load.LoadSummary) -> str:
+    """Store a result with the run of the version that was served, as ``mlgates/load/TIME.json``; return that path.
+
+    Raises
+    ------
+    UsageProblem
+        The endpoint did not say which model and version it serves.
+    """
+    if not summary.model or not summary.version:
+        raise UsageProblem("the endpoint's /health names no model and version to store the result with")
+    version = registry.get(summary.model, summary.version)
+    path = f"mlgates/load/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
+    registry.log_artifact(version, path, json.dumps(summary.to_dict(), indent=2).encode())
+    return path
 
 
 def need_locust() -> None:

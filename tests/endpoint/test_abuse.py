@@ -75,6 +75,7 @@ def test_malformed_requests_are_never_a_500_nor_a_leak(ridge):
 
     for _ in range(200):
         session.post(ridge.uri, json=GOOD)
+    time.sleep(6)  # the prediction log's first append loads its libraries
     before = memory_mb(ridge.pid)
     send()
     grown = memory_mb(ridge.pid) - before

@@ -1,0 +1,132 @@
+"""The prediction log: nothing lost, nothing twice, personal data hashed, a full queue counted."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import httpx
+import pytest
+
+from pytest_mlgates.endpoint import server
+from pytest_mlgates.endpoint.metrics import Metrics
+from pytest_mlgates.endpoint.predictionlog import PredictionLog
+from pytest_mlgates.errors import EndpointError
+from pytest_mlgates.lakehouse import Lakehouse
+from pytest_mlgates.services import load_run
+from pytest_mlgates.tables import PREDICTION_LOG
+from tests.endpoint.conftest import FULL
+from tests.endpoint.serving_project import NUMERIC, TUTORIAL_ROW
+
+BODY = json.dumps({"input_data": {"columns": NUMERIC, "data": [list(TUTORIAL_ROW.values())]}})
+
+
+def record(i: int, value: object = 1.5):
+    return (f"id-{i}", time.time(), "m", "1", ["name", "x"], [["Ada", value]], [float(i)], 0.5)
+
+
+def logged(folder):
+    return Lakehouse(folder / "lakehouse").read(PREDICTION_LOG).to_pylist()
+
+
+def make(folder, **options) -> PredictionLog:
+    return PredictionLog(Lakehouse(folder / "lakehouse"), folder / "spool", Metrics(), **options)
+
+
+def test_everything_that_was_put_is_in_the_table_after_a_stop(tmp_path):
+    log = make(tmp_path)
+    log.start()
+    for i in range(2000):
+        log.put(record(i))
+    log.stop()
+    found = logged(tmp_path)
+    assert sorted(row["request_id"] for row in found) == sorted(f"id-{i}" for i in range(2000))
+    assert json.loads(found[0]["inputs"]) == {"name": "Ada", "x": 1.5}
+
+
+def test_two_workers_write_side_by_side(tmp_path):
+    logs = [make(tmp_path, ship_every_s=0.1) for _ in range(2)]
+    for log in logs:
+        log.start()
+    for i in range(200):
+        logs[i % 2].put(record(i))
+        time.sleep(0.003)
+    for log in logs:
+        log.stop()
+    assert len(logged(tmp_path)) == 200
+
+
+def test_what_a_killed_worker_left_is_shipped_once_by_its_successor(tmp_path):
+    """The segment was appended, but the worker died before it was removed: the number in the table's log keeps it from a second time."""
+    first = make(tmp_path)
+    first.start()
+    first.put(record(1))
+    first.stop()
+    spool = tmp_path / "spool"
+    line = json.dumps(["id-2", int(time.time() * 1e6), "m", "1", "{}", 2.0, 0.5])
+    (spool / "0-1.jsonl").write_text(line + "\n")  # its number is in the table already
+    (spool / "0-2.jsonl").write_text(line.replace("id-2", "id-3") + "\n" + line[:20])  # not yet; the last line is torn
+    second = make(tmp_path)
+    second.start()
+    second.put(record(4))
+    second.stop()
+    assert sorted(row["request_id"] for row in logged(tmp_path)) == ["id-1", "id-3", "id-4"]
+    assert not list(spool.glob("*.jsonl"))
+
+
+def test_a_table_that_cannot_be_written_keeps_the_segment_for_later(tmp_path, monkeypatch):
+    log = make(tmp_path, ship_every_s=0.1)
+    log.start()
+    monkeypatch.setattr(log._store, "append", lambda *a, **k: (_ for _ in ()).throw(EndpointError("away")))
+    log.put(record(1))
+    time.sleep(0.8)
+    assert list((tmp_path / "spool").glob("*.jsonl"))
+    monkeypatch.undo()
+    log.stop()
+    assert len(logged(tmp_path)) == 1
+
+
+def test_a_full_queue_drops_and_counts(tmp_path):
+    log = make(tmp_path, max_queue=10)
+    for i in range(15):
+        log.put(record(i))
+    assert (log._metrics.total("log_accepted"), log._metrics.total("log_dropped")) == (10, 5)
+
+
+def test_personal_data_is_hashed_with_the_salt(tmp_path):
+    with pytest.raises(EndpointError, match="MLGATES_LOG_SALT"):
+        make(tmp_path, hash_columns=["name"])
+    log = make(tmp_path, hash_columns=["name"], salt="pepper")
+    log.start()
+    log.put(record(1))
+    log.put(record(2))
+    log.stop()
+    names = {json.loads(row["inputs"])["name"] for row in logged(tmp_path)}
+    assert len(names) == 1
+    assert names.pop().startswith("sha256:")
+    assert b"Ada" not in b"".join(p.read_bytes() for p in (tmp_path / "lakehouse").rglob("*.parquet"))
+
+
+def test_count_in_is_count_out_under_load(settings, tmp_path):
+    rate, seconds = (500, 60) if FULL else (150, 6)
+    load = load_run.Load(n=rate * seconds, rate_per_s=float(rate), warmup=8, concurrency=8)
+    p50 = {}
+    for logging in (True, False) if FULL else (True,):
+        with server.start(
+            settings, model="ridge", stage="1", state=tmp_path / str(logging), log_predictions=logging
+        ) as running:
+            samples, _ = load_run.drive(running.uri, [BODY], load)
+            p50[logging] = sorted(samples.service_s)[samples.n // 2] * 1e3
+            metrics = httpx.get(f"{running.base}/metrics").text
+    accepted = count(metrics, "log_accepted") if not FULL else rate * seconds + 8
+    assert not any(samples.kinds)
+    found = Lakehouse(settings.parent / "lakehouse").read(PREDICTION_LOG, where="request_id LIKE 'load-%'").num_rows
+    print(f"\n{rate * seconds + 8} requests in, {found} rows out; p50 {p50}")
+    assert accepted == rate * seconds + 8
+    assert found == rate * seconds + 8
+    if FULL:
+        assert p50[True] < 1.05 * p50[False]
+
+
+def count(metrics: str, name: str) -> int:
+    return int(next(line.split()[-1] for line in metrics.splitlines() if line.startswith(f"mlgates_endpoint_{name}_total{{")))
