@@ -75,7 +75,11 @@ class Lakehouse:
         self, table: str, *, columns: Sequence[str] | None = None, where: str | None = None, version: int | None = None
     ) -> pa.Table:
         """Read rows; ``where`` is a SQL predicate over the table's columns."""
-        return _plain_strings(pa.table(self._query(table, columns, where, version).read_all()))
+        query = self._query(table, columns, where, version)
+        try:
+            return _plain_strings(pa.table(query.read_all()))
+        except Exception as error:  # a missing or damaged data file comes up as a bare Exception
+            raise LakehouseError(f"cannot read {table}: {_one_line(error)[:400]}") from error
 
     def batches(
         self, table: str, *, columns: Sequence[str] | None = None, where: str | None = None, version: int | None = None

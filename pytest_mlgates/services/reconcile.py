@@ -117,7 +117,10 @@ def _late_write(rows: Sequence[AuditRow], version: str, stage: str) -> AuditRow 
         if row.event.state in {"committed", "observed"}:
             return None
         if row.event.state == "aborted" and row.event.to_stage == stage:
-            return intents.get(row.event.fence)
+            intent = intents.get(row.event.fence)
+            while intent is not None and intent.event.fence in intents:  # back to the one that was taken over first
+                intent = intents[intent.event.fence]
+            return intent
     return None
 
 

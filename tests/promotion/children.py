@@ -56,9 +56,9 @@ def promote_at_once(folder: Path, uri: str, version: str, barrier: Barrier, name
 
 def start_together(
     context: ForkServerContext, folder: Path, uri: str, versions: list[str], name: str = MODEL
-) -> list[BaseProcess]:
+) -> tuple[list[BaseProcess], Barrier]:
     barrier = context.Barrier(len(versions))
     children = [context.Process(target=promote_at_once, args=(folder, uri, v, barrier, name)) for v in versions]
     for child in children:
         child.start()
-    return children
+    return children, barrier  # a barrier that nobody holds is unlinked before its processes have found it

@@ -247,7 +247,7 @@ class TestRollback:
 
     def test_no_reason_lets_a_changed_model_through(self, world: World):
         self.make(world)
-        (world.folder / "models" / "revenue-1" / "data" / "weights.bin").write_bytes(b"other")
+        (world.model_folder("1") / "data" / "weights.bin").write_bytes(b"other")
         with pytest.raises(PromotionRefused, match="its model files have changed"):
             self.rollback(world)
         assert world.stages() == {"1": "Archived", "2": "Production"}

@@ -32,7 +32,7 @@ def staged(world: World, name: str = MODEL, versions: list[str] = VERSIONS) -> N
 def race(world: World, name: str = MODEL, versions: list[str] = VERSIONS) -> None:
     """One round: never two Production versions while it runs, exactly one after it, and every promotion in the chain."""
     before = len(world.audit.rows(name))
-    children = start_together(fork_server(), world.folder, world.uri, versions, name)
+    children, _barrier = start_together(fork_server(), world.folder, world.uri, versions, name)
     while any(child.is_alive() for child in children):
         assert sum(stage == "Production" for stage in world.stages(name).values()) <= 1
         time.sleep(0.05)

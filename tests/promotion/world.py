@@ -128,13 +128,14 @@ class World:
         client = self.registry.client
         if name not in self.registry.names():
             client.create_registered_model(name)
-        files = self.folder / "models" / f"{name}-{len(self.registry.versions(name)) + 1}"
-        (files / "data").mkdir(parents=True)
-        (files / "MLmodel").write_text(f"flavors: none of {files.name}\n")
-        (files / "data" / "weights.bin").write_bytes(bytes(range(256)) * 4)
         experiment = client.get_experiment_by_name("tests")
         identifier = experiment.experiment_id if experiment else client.create_experiment("tests", str(self.folder / "runs"))
         run = client.create_run(identifier)
+        # a server takes a local model only from within the artifacts of its run
+        files = Path(run.info.artifact_uri.removeprefix("file://")) / "model"
+        (files / "data").mkdir(parents=True)
+        (files / "MLmodel").write_text(f"flavors: none of {run.info.run_id}\n")
+        (files / "data" / "weights.bin").write_bytes(bytes(range(256)) * 4)
         made = client.create_model_version(name, str(files), run.info.run_id)
         version = self.registry.get(name, made.version)
         if judged:
@@ -142,6 +143,9 @@ class World:
         if stage != "None":
             self.registry.set_stage(name, version.version, stage)
         return self.registry.get(name, version.version)
+
+    def model_folder(self, version: str, name: str = MODEL) -> Path:
+        return Path(self.registry.get(name, version).source)
 
     def judge(self, version: ModelVersion, *, results: tuple[GateResult, ...] = ALL_PASS, **changes: Any) -> ev.Evidence:
         """Store evidence for a version as a gate run does."""
