@@ -94,19 +94,24 @@ def mlflow_serve(settings: Path, name: str, folder: Path) -> Iterator[tuple[str,
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "--env-manager", "local", "-h", "127.0.0.1"]
     with (folder / "mlflow.log").open("wb") as log:
-        process = subprocess.Popen([*command, "-p", str(port), "-w", "2"], stdout=log, stderr=log, start_new_session=True)
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }  # it calls uvicorn
+        command += ["-p", str(port), "-w", "2"]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
         deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and process.poll() is None:
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"http://127.0.0.1:{port}/ping", timeout=5).status_code == 200:
                     break
             time.sleep(0.2)
-        else:
+        else:  # it ended, or time is up
             raise SystemExit(f"mlflow models serve did not start: {(folder / 'mlflow.log').read_text()[-500:]}")
         yield f"http://127.0.0.1:{port}/invocations", process.pid
     finally:
-        everyone = tree(process.pid)
+        everyone = tree(process.pid) if process.poll() is None else []
         for each in everyone:
             with contextlib.suppress(psutil.Error):
                 each.terminate()

@@ -34,8 +34,8 @@ from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
 @click.pass_context
 def loadtest(
     context: click.Context, uri: str, n: int, concurrency: int, rate: float | None, duration: float | None, objective_ms: float,
-    payload: Path | None, processes: int, warmup: int, timeout_s: float, retry_reset: bool, expect_version: tuple[str, ...], ramp: bool, store: bool,
-    json_path: Path | None,
+    payload: Path | None, processes: int, warmup: int, timeout_s: float, retry_reset: bool, expect_version: tuple[str, ...], ramp: bool,
+    store: bool, json_path: Path | None,
 ) -> int:  # fmt: skip
     """Load-test an endpoint: percentiles with intervals, errors by kind, verdict against the objective.
 
