@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 RUN: pytest.StashKey[GateRun] = pytest.StashKey()
 SUITE_SELECTED: pytest.StashKey[bool] = pytest.StashKey()
+LOOP: pytest.StashKey[bool] = pytest.StashKey()
+LOOP_MODULE = "test_closed_loop.py"
 
 _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--model-name", {"action": "append", "metavar": "NAME", "help": "model to judge; a glob; may repeat (or MODEL_NAME)"}),
@@ -38,6 +40,19 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
         {"action": "store_true", "help": "judge the drift of the model's rows: one item per input and drift type"},
     ),
     ("--mlgates-endpoint-uri", {"metavar": "URI", "help": "load-test this endpoint as a gate"}),
+    (
+        "--mlgates-loop",
+        {"action": "store_true", "help": "test the closed loop of --model-name: inject, alert, retrain, Staging"},
+    ),
+    ("--mlgates-loop-deadline", {"type": float, "default": 300.0, "metavar": "S", "help": "seconds for each step (300)"}),
+    (
+        "--mlgates-loop-fault",
+        {"choices": ["twice", "receiver-down", "retrain-crashes", "teams-500"], "help": "break one part; the loop must close"},
+    ),
+    (
+        "--mlgates-loop-inject",
+        {"choices": ["data", "prediction", "performance", "concept"], "default": "data", "help": "kind of drift (data)"},
+    ),
 )
 
 
@@ -70,7 +85,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
     if not known.file_or_dir:
         if options.get("mlgates_endpoint_uri"):
             args.append(str(suite.folder("loadtest")))
-        if _names(options, os.environ):
+        if _names(options, os.environ) or options.get("mlgates_loop"):
             args.append(str(suite.folder("gates")))
         early_config.stash[SUITE_SELECTED] = True
 
@@ -81,6 +96,9 @@ def pytest_configure(config: pytest.Config) -> None:
     options = vars(config.option)
     if options.get("model_version") and not _names(options, os.environ):
         raise pytest.UsageError("--model-version needs --model-name NAME (or MODEL_NAME in the environment)")
+    if options.get("mlgates_loop"):
+        _configure_loop(config, options)
+        return
     if not _asked(options, os.environ):
         return
     from pytest_mlgates import fixtures
@@ -102,6 +120,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Recorder(config, config.stash[RUN]), "mlgates-recorder")
 
 
+def _configure_loop(config: pytest.Config, options: Mapping[str, Any]) -> None:
+    """Check the model of a closed-loop run and register its fixture; nothing is judged, so no gates are collected."""
+    from pytest_mlgates import closed_loop
+    from pytest_mlgates.errors import MlgatesError
+    from pytest_mlgates.wiring import Project
+
+    names = _names(options, os.environ)
+    if len(names) != 1:
+        raise pytest.UsageError("--mlgates-loop needs --model-name NAME, one model by its name")
+    try:
+        project = Project.open(options.get("mlgates_settings"))
+        project.settings.model(names[0])
+        project.registry.versions(names[0])
+    except MlgatesError as error:
+        raise pytest.UsageError(*str(error).splitlines()) from None
+    config.stash[LOOP] = True
+    config.pluginmanager.register(closed_loop, "mlgates-closed-loop")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One item per gate and version; ids end in ``[v2]``, or ``[name-v2]`` where several models are judged."""
     if "mlgates_target" in metafunc.fixturenames and RUN in metafunc.config.stash:
@@ -119,16 +156,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """The shipped suite holds two runs: the gates of a version, and with ``--mlgates-drift`` the drift of its rows."""
-    if RUN not in config.stash or collection_path.parent != suite.folder("gates"):
+    if collection_path.parent != suite.folder("gates") or not collection_path.name.startswith("test_"):
         return None
-    if not collection_path.name.startswith("test_"):
+    if LOOP in config.stash:
+        return True if collection_path.name != LOOP_MODULE else None
+    if RUN not in config.stash:
         return None
+    if collection_path.name == LOOP_MODULE:
+        return True
     return True if (collection_path.name == "test_drift.py") is not config.stash[RUN].drift else None
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     """Collect the shipped suite even where a project's own ``python_files`` does not match it."""
-    if RUN not in parent.config.stash or file_path.suffix != ".py" or not file_path.name.startswith("test_"):
+    if (
+        (RUN not in parent.config.stash and LOOP not in parent.config.stash)
+        or file_path.suffix != ".py"
+        or not file_path.name.startswith("test_")
+    ):
         return None
     if file_path.parent not in (suite.folder("gates"), suite.folder("loadtest")):
         return None
@@ -218,7 +263,7 @@ def _names(options: Mapping[str, Any], env: Mapping[str, str]) -> list[str]:
 
 
 def _asked(options: Mapping[str, Any], env: Mapping[str, str]) -> bool:
-    return bool(_names(options, env) or options.get("mlgates_endpoint_uri"))
+    return bool(_names(options, env) or options.get("mlgates_endpoint_uri") or options.get("mlgates_loop"))
 
 
 def _is_project(options: Mapping[str, Any], env: Mapping[str, str]) -> bool:

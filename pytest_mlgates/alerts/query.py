@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pytest_mlgates.ports import TableStore
 
 _COLUMNS = ("run_id", "run_timestamp", "model_name", "model_version", "metric_type", "value", "current_days")
+LOOP_RULE = "mlgates-loop-"
+"""A rule of a closed-loop test sees the rows that this test injected and no others; every other rule sees all but those."""
+_LOOP_ROWS = "injected-loop-"
 _CLOCK_SKEW = dt.timedelta(minutes=5)
 _AGGREGATES = {"max": "max(value)", "min": "min(value)", "avg": "avg(value)", "median": "median(value)"}
 
@@ -23,7 +26,8 @@ _SQL = """
     SELECT model_name, epoch_us(run_timestamp) // $width * $width AS bin, {aggregate} AS value,
            arg_max(metric_type, value), arg_max(run_id, value), arg_max(model_version, value)
     FROM metrics
-    WHERE list_contains($metrics, metric_type) AND current_days = $window AND isfinite(value)
+    WHERE starts_with(coalesce(run_id, ''), $loop_rows) = $is_loop
+      AND list_contains($metrics, metric_type) AND current_days = $window AND isfinite(value)
     GROUP BY model_name, bin
     ORDER BY model_name, bin
 """
@@ -41,11 +45,19 @@ def bins_by_model(store: TableStore, rule: AlertRule, *, since: dt.datetime, now
     where = f"run_timestamp >= '{_iso(since)}' AND run_timestamp <= '{_iso(upto)}'"
     rows = store.read(rule.table, columns=_COLUMNS, where=where)
     width = rule.bin_minutes * 60_000_000
+    is_loop = rule.name.startswith(LOOP_RULE)
+    loop_rows = _LOOP_ROWS + (rule.name.removeprefix(LOOP_RULE) if is_loop else "")
     with duckdb.connect() as connection:
         connection.register("metrics", rows)
         found = connection.execute(
             _SQL.format(aggregate=_AGGREGATES[rule.aggregate]),
-            {"width": width, "metrics": list(rule.metrics), "window": rule.window_days},
+            {
+                "width": width,
+                "metrics": list(rule.metrics),
+                "window": rule.window_days,
+                "loop_rows": loop_rows,
+                "is_loop": is_loop,
+            },
         ).fetchall()
     out: dict[str, list[Bin]] = {}
     for model, start, value, metric, run_id, version in found:
