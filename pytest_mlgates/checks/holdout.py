@@ -241,13 +241,18 @@ def _slices(gap: _Gap, slices: Any, most: float, confidence: float) -> _Finding:
 
 def _shared(train_hashes: Any, holdout_hashes: Any, most: float) -> _Finding:
     """Share of holdout rows that are in the training data, against what repetition within the holdout would explain."""
-    train, held = np.unique(arrays.raw("train_hashes", train_hashes)), arrays.raw("holdout_hashes", holdout_hashes)
+    train = np.sort(arrays.raw("train_hashes", train_hashes))
+    held = np.sort(arrays.raw("holdout_hashes", holdout_hashes))
     if held.size == 0 or train.size == 0:
         raise NotEnough(f"row hashes are empty: {train.size:,} of training, {held.size:,} of the holdout")
-    shared = int(np.count_nonzero(np.isin(held, train)))
-    counts = np.unique(held, return_counts=True)[1]
-    repeated = float(counts[counts > 1].sum()) / held.size
-    draws = train.size / max(held.size - 1, 1)
+    # both sorted: one pass each, and no more memory than the hashes themselves
+    place = np.minimum(np.searchsorted(train, held), train.size - 1)
+    shared = int(np.count_nonzero(train[place] == held))
+    del place
+    distinct = 1 + int(np.count_nonzero(train[1:] != train[:-1]))
+    same = held[1:] == held[:-1]
+    repeated = float(np.count_nonzero(np.append(same, False) | np.append(False, same))) / held.size
+    draws = distinct / max(held.size - 1, 1)
     by_chance = 1 - (1 - min(repeated, 1.0)) ** max(draws, 1.0) if repeated else 0.0
     numbers = {"rows": shared, "share": shared / held.size, "explained_by_repetition": by_chance, "max": most}
     if shared / held.size <= most + by_chance:

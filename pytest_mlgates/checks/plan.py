@@ -168,7 +168,10 @@ def _detectable(
     value = se = 0.0
     for amount in np.linspace(0, 1, 41):
         if problem.task == "regression":
-            worse = prediction + 2 * amount * float(np.std(problem.target)) * noise
+            noisy = prediction + 3 * amount * float(np.std(problem.target)) * noise
+            centred = noisy - noisy.mean()
+            slope = float(centred @ problem.target) / max(float(centred @ centred), 1e-300)
+            worse = float(problem.target.mean()) + slope * centred
         else:
             take = place < amount
             worse = np.where(take[:, None] if prediction.ndim == 2 else take, prediction[mixed], prediction)
