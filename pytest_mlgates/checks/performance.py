@@ -76,8 +76,8 @@ def performance(
     -------
     GateResult
         ``estimate`` is the candidate's metric; ``low`` and ``high`` are its one-sided bounds against the threshold that
-        decided, paired with the baseline. ``details``: baseline, ratio, margin, the candidate's own two-sided interval,
-        every condition.
+        decided, paired with the baseline: PASS and FAIL can be read off them. ``summary`` shows the metric's own
+        interval. ``details``: baseline, ratio, margin, the candidate's own two-sided interval, every condition.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def performance(
         found.candidate.n,
         found.metric.method,
         _hint(found, decisive, looks),
-        _summary(found, decisive, passing),
+        _summary(found, decisive, confidence),
         _details(found, conditions, confidence, passing, looks, problem.task),
     )
 
@@ -141,14 +141,20 @@ def _conditions(found: Comparison, min_ratio: float, floor: float | None, passin
 
 
 def _summary(found: Comparison, decisive: _Condition, confidence: float) -> str:
+    """Metric with its own two-sided interval; the paired bounds too, where the interval alone would not explain the verdict."""
     better = found.metric.higher_is_better
     sign = {
         Verdict.PASS: "≥" if better else "≤",
         Verdict.FAIL: "<" if better else ">",
     }.get(decisive.verdict, "not settled against")
+    own = found.candidate.interval(confidence)
+    told = ""
+    if own.low < decisive.threshold < own.high:
+        kind = "paired bounds" if decisive.name == "baseline" else "one-sided bounds"
+        told = f" ({number(decisive.threshold)}; {kind} {number(decisive.low)}–{number(decisive.high)})"
     return (
-        f"{found.metric.label} {number(found.candidate.value)} ({percent(confidence)} bounds {number(decisive.low)}–"
-        f"{number(decisive.high)}) {sign} {decisive.words}; n={found.candidate.n:,}"
+        f"{found.metric.label} {number(own.value)} ({percent(confidence)} CI {number(own.low)}–{number(own.high)}) "
+        f"{sign} {decisive.words}{told}; n={own.n:,}"
     )
 
 

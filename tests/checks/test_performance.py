@@ -39,6 +39,8 @@ def test_summary_has_metric_bounds_threshold_and_rows():
     assert found.summary.startswith("R² 0.9")
     assert "≥ 0.95 × baseline 0.7" in found.summary
     assert found.summary.endswith("n=1,095")
+    own = found.details["interval"]
+    assert f"(95% CI {own['low']:.3f}–{own['high']:.3f})" in found.summary
     assert found.low <= found.estimate <= found.high
     assert found.low >= found.threshold
     assert found.hint == ""
@@ -51,6 +53,7 @@ def test_bounds_are_paired_so_an_equal_model_passes_with_few_rows():
     found = performance(y, good + 0.01, good)
     own = found.details["interval"]
     assert found.verdict is Verdict.PASS
+    assert own["low"] < found.threshold < found.low or own["low"] >= found.threshold
     assert found.high - found.low < (own["high"] - own["low"]) / 3
 
 
@@ -82,6 +85,7 @@ def test_inconclusive_says_how_many_rows_would_settle_it():
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "rows would settle it" in found.hint
     assert "not settled" in found.summary
+    assert "paired bounds" in found.summary
 
 
 def test_that_many_rows_do_settle_it():

@@ -35,7 +35,7 @@ def test_five_items_with_their_numbers_and_exit_code_0(gates, pytester):
         "calibration": "PASSED",
     }
     performance = next(line for line in gate_lines(result) if "performance" in line)
-    assert re.search(r"R² 0\.\d+ \(95% bounds 0\.\d+–0\.\d+\) ≥ 0\.95 × baseline 0\.\d+; n=1,500", performance)
+    assert re.search(r"R² 0\.\d+ \(95% CI 0\.\d+–0\.\d+\) ≥ 0\.95 × baseline 0\.\d+; n=1,500", performance)
     result.stdout.fnmatch_lines(['*SKIPPED domain "retail" is not regulated*', "*demand v1: PASS"])
     rows = json.loads((pytester.path / "out.json").read_text())["results"]
     assert {r["gate"]: r["verdict"] for r in rows}["fairness"] == "skip"
