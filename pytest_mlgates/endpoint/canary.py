@@ -13,8 +13,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pytest_mlgates.stats.proportions import share_bounds
-
 STEPS = (5.0, 50.0, 100.0)
 _EDGES_MS = tuple(0.25 * 1.25**i for i in range(56))  # 0.25 ms to 53 s in steps of a quarter
 
@@ -123,6 +121,8 @@ def decide(canary: VersionStats, champion: VersionStats, limits: CanaryLimits) -
     Shares: lower Clopper-Pearson bound above the limit stops. Mean: the shift's lower bound (Welch's standard error, normal
     quantile at alpha) above the limit stops.
     """
+    from pytest_mlgates.stats.proportions import share_bounds  # scipy.stats: a server that runs no canary need not wait for it
+
     if canary.calls:
         low, _ = share_bounds(canary.errors, canary.calls, 1 - limits.alpha)
         if low > limits.max_error_share:
