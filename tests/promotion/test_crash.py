@@ -20,7 +20,7 @@ from .children import fork_server, promote_and_die, reconcile_and_die, run
 from .world import World
 
 PROVE = os.environ.get("MLGATES_PROVE") == "1"
-TIMES = 20 if PROVE else 1
+TIMES = int(os.environ.get("MLGATES_PROVE_TIMES", "20")) if PROVE else 1
 BEFORE_THE_MOVE = POINTS[: POINTS.index("after-stage")]
 
 

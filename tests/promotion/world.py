@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pytest_mlgates import evidence as ev
 from pytest_mlgates.audit import AuditLog
-from pytest_mlgates.config import GATES, Settings, load_settings
+from pytest_mlgates.config import ModelSettings, Settings, load_settings
 from pytest_mlgates.lakehouse import Lakehouse
 from pytest_mlgates.ports import ModelVersion
 from pytest_mlgates.registry.store import MlflowRegistry
@@ -31,9 +31,10 @@ from pytest_mlgates.services.reconcile import Reconciliation, reconcile
 
 MODEL = "revenue"
 HOLDOUT = "lh_gold.revenue_holdout"
+REQUIRED = ModelSettings(task="regression", target="revenue", holdout=HOLDOUT).required
 ALL_PASS = tuple(
     GateResult(gate=g, verdict=Verdict.SKIP if g == "fairness" else Verdict.PASS, estimate=0.9, n=100, summary=f"{g} is fine")
-    for g in GATES
+    for g in REQUIRED
 )
 
 TOML = """
