@@ -159,7 +159,10 @@ def _groups(name: str, values: Any, n: int, rules: _Rules) -> tuple[tuple[str, .
         return (
             names,
             codes,
-            f"too few rows of {name!r} in {', '.join(small[:5])}: collect more, or merge the group with another",
+            (
+                f"too few rows of {name!r} in {', '.join(small[:5])}: at least {rules.min_group_rows} each "
+                "are needed; collect more, or merge the group with another"
+            ),
         )
     return names, codes, ""
 

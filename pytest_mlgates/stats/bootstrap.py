@@ -118,10 +118,14 @@ def replicates(chosen: Scorer, target: npt.NDArray[Any], predictions: list[npt.N
     rng = np.random.default_rng(seed)
     out: list[list[float]] = []
     refused = 0
+    import sklearn
+
     while len(out) < rounds:
         weights = rng.poisson(1.0, target.size)
         try:
-            out.append([chosen.value(target, p, weights) for p in predictions])
+            # the same arrays were checked once already: what is left out here is most of a score's time
+            with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+                out.append([chosen.value(target, p, weights) for p in predictions])
         except DataUnusable as error:
             refused += 1  # a resample without one of the classes, say
             if refused > rounds // 10:
