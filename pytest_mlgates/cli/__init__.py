@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "loadtest": ("loadtest:loadtest", "Load-test an endpoint and judge its latency."),
     "drift": ("drift:drift", "Compare the current window with the reference window."),
     "alerts": ("alerts:alerts", "Evaluate alert rules, send alerts, receive them."),
+    "azure": ("azure:azure", "Write the alert wiring as files for Azure and Fabric."),
     "retrain": ("retrain:retrain", "Show or approve retraining runs."),
 }
 
