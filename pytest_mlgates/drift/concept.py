@@ -15,7 +15,7 @@ from pytest_mlgates.drift.report import DriftVerdict
 from pytest_mlgates.results import plain
 
 RHO = 0.70
-_TREES, _DEPTH, _LEAF, _MAX_ROWS = 50, 8, 5, 20_000
+_TREES, _DEPTH, _LEAF, _MAX_ROWS = 30, 8, 5, 20_000
 _MIN_BLOCKS, _MIN_TREND = 8, 5
 _CHANCE = 0.005
 

@@ -271,7 +271,14 @@ def compare_inputs(
     """Compare the inputs of both windows; one that both lack is a finding as well."""
     ref, cur = windows.reference.rows, windows.current.rows
     known = [f for f in features if f in ref.column_names or f in cur.column_names]
-    return compare(ref, cur, columns=known, engine=engine, **thresholds)
+    report = compare(ref, cur, columns=known, engine=engine, **thresholds)
+    reason = "the column is gone from the table; mend the source, a retrain would not help"
+    gone = tuple(
+        FeatureDrift(f, "", DriftVerdict.DRIFT, ref.num_rows, cur.num_rows, broken=True, reason=reason)
+        for f in features
+        if f not in known
+    )
+    return dataclasses.replace(report, features=report.features + gone)
 
 
 def past_comparison(

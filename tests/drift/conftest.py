@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ from pytest_mlgates.reference.synthesise import Scale, synthesise
 from pytest_mlgates.reference.train import CHALLENGER, ForestParams, train
 from pytest_mlgates.registry.tracking import MlflowTracker
 from pytest_mlgates.wiring import Project
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # MLflow warns of its own type hints when it is first imported
+    import mlflow.pyfunc
+    import mlflow.sklearn  # noqa: F401
 
 SETTINGS = """
 tracking_uri = "sqlite:///mlflow.db"
