@@ -118,6 +118,36 @@ class Lakehouse:
         found = self._open(table).transaction_version(name)
         return None if found is None else int(found)
 
+    def compact(self, table: str) -> None:
+        """Put small files together; rows, transactions and append-only stay as they are. Raises WriteConflict."""
+        try:
+            self._open(table).optimize.compact()
+        except CommitFailedError as error:
+            raise WriteConflict(f"{table}: another writer committed first; nothing was compacted") from error
+        except (DeltaError, OSError) as error:
+            raise LakehouseError(f"cannot compact {table}: {_one_line(error)}") from error
+
+    def prune(self, table: str, where: str) -> int:
+        """Remove rows of an append-only table for its archive; the protection is off only in between. Return their number."""
+        handle = self._open(table)
+        guarded = handle.metadata().configuration.get("delta.appendOnly") == "true"
+        try:
+            if guarded:
+                handle.alter.set_table_properties({"delta.appendOnly": "false"})
+            try:
+                return int(self._open(table).delete(where)["num_deleted_rows"])
+            finally:
+                if guarded:
+                    self._open(table).alter.set_table_properties({"delta.appendOnly": "true"})
+        except CommitFailedError as error:
+            raise WriteConflict(f"{table}: another writer committed first; nothing was removed, run it again") from error
+        except (DeltaError, OSError) as error:
+            raise LakehouseError(f"cannot remove rows of {table}: {_one_line(error)}") from error
+
+    def guarded(self, table: str) -> bool:
+        """Whether the table is append-only."""
+        return bool(self._open(table).metadata().configuration.get("delta.appendOnly") == "true")
+
     def overwrite(self, table: str, rows: pa.Table) -> int:
         """Replace the table's rows (creating it where absent) and return its new version."""
         uri = self.uri(table)

@@ -200,6 +200,15 @@ class TableStore(Protocol):
     def transaction(self, table: str, name: str) -> int | None:
         """The last committed number of an application transaction, ``None`` before the first."""
 
+    def compact(self, table: str) -> None:
+        """Put small files together; rows, transactions and append-only stay as they are. Raises WriteConflict."""
+
+    def prune(self, table: str, where: str) -> int:
+        """Remove rows of an append-only table for its archive; return their number."""
+
+    def guarded(self, table: str) -> bool:
+        """Whether the table is append-only."""
+
     def overwrite(self, table: str, rows: pa.Table) -> int:
         """Replace the table's rows (creating it where absent) and return its new version."""
 

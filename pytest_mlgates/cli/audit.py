@@ -85,6 +85,13 @@ def verify(context: click.Context, anchor_files: tuple[str, ...], write_anchor: 
     if not report.ok:
         click.echo(f"audit BROKEN: {report.problem}", err=True)
         return EXIT_FAILED
+    from pytest_mlgates.services.audit_archive import check_cold_files
+
+    problems = check_cold_files(project.audit)
+    for problem in problems:
+        click.echo(f"audit BROKEN: {problem}", err=True)
+    if problems:
+        return EXIT_FAILED
     if write_anchor:
         Path(write_anchor).write_text(anchor(report.head_seq, report.head_hash), "utf-8")
     click.echo(
@@ -117,6 +124,21 @@ def export(
     )
     write(rows, Path(output), kind)
     click.echo(f"{len(rows)} rows written to {output}")
+    return EXIT_OK
+
+
+@audit.command()
+@click.option("--actor", default="", help="Who acts (default: GITHUB_ACTOR, else the login name).")
+@click.pass_context
+def archive(context: click.Context, actor: str) -> int:
+    """Move rows past their retention (7 years for a regulated model, 1 year otherwise) to cold files; never younger ones."""
+    from pytest_mlgates import provenance
+    from pytest_mlgates.services.audit_archive import archive as move_old_rows
+    from pytest_mlgates.wiring import Project
+
+    project = Project.from_context(context)
+    done = move_old_rows(project.audit, project.settings, now=dt.datetime.now(dt.UTC), actor=actor or provenance.actor())
+    click.echo(f"{done.rows} rows moved to {done.file}" if done.rows else "no row is past its retention")
     return EXIT_OK
 
 
