@@ -171,8 +171,8 @@ class ClosedLoop:
         return said
 
     def told(self) -> str:
-        """Step 7: the Teams channel got the summary, once."""
-        self._wait(self._summary, "the Teams channel got no summary")
+        """Step 7: the Teams channel got the alert, and the summary once."""
+        self._wait(self._summary, "the Teams channel did not get both the alert and the summary")
         count = self._teams.taken("Retrained")
         _expect(count == 1, f"the summary came {count} times")
         return "one summary"
@@ -268,9 +268,12 @@ class ClosedLoop:
         return f"{job.state}, start {job.attempts}" if job is not None and job.state in wanted else ""
 
     def _summary(self) -> str:
-        if not self._teams.taken("Retrained"):
-            self._evaluate()
-        return "taken" if self._teams.taken("Retrained") else ""
+        if not self._all_told():
+            self._evaluate()  # delivers what the channel did not take before
+        return "taken" if self._all_told() else ""
+
+    def _all_told(self) -> bool:
+        return self._teams.taken("Drift alert") > 0 and self._teams.taken("Retrained") > 0
 
     def _start_receiver(self) -> None:
         from pytest_mlgates.alerts.serve import start
