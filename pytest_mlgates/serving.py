@@ -7,9 +7,12 @@ connection or HTTP session is shared between workers; a worker that follows the 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
+import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -18,34 +21,87 @@ from pytest_mlgates.endpoint import workers
 from pytest_mlgates.endpoint.app import EndpointApp
 from pytest_mlgates.endpoint.metrics import Metrics
 from pytest_mlgates.endpoint.predictionlog import PredictionLog
-from pytest_mlgates.endpoint.routes import RoutesFile
-from pytest_mlgates.endpoint.service import ScoringService, only
-from pytest_mlgates.errors import MlgatesError, ModelNotFound
+from pytest_mlgates.endpoint.routes import Routes, RoutesFile, Target
+from pytest_mlgates.endpoint.scorer import Scorer
+from pytest_mlgates.endpoint.service import ScoringService
+from pytest_mlgates.errors import MlgatesError, ModelNotFound, ModelUnusable, RegistryUnavailable
 from pytest_mlgates.ports import ModelRegistry, Predictor
-from pytest_mlgates.registry import store
+from pytest_mlgates.registry.native import load_native
 from pytest_mlgates.wiring import Project
 
+REMOTE_LOOK_EVERY_S = 60.0
 STAGES = ("None", "Staging", "Production", "Archived")
 
 
 class RegistrySource:
-    """`endpoint.service.ModelSource` over a project's registry, opened on first use in the process that uses it."""
+    """`endpoint.service.ModelSource` over a project's registry.
+
+    MLflow is imported where a version is looked up and proven, which is a process that ends soon; a server's own processes load a
+    proven version without it.
+    """
 
     def __init__(self, project: Project) -> None:
         self._project = project
+        self._looked: tuple[float, float] | None = None
 
-    def resolve(self, model: str, selector: str) -> str:
-        """Version that a stage, ``@alias`` or version means now."""
-        return resolve(self._project.registry, model, selector)
+    def mark(self) -> None:
+        """Take the registry as it is now for looked at: call before the first version is looked up."""
+        self._looked = self._stamp()
 
-    def fetch(self, model: str, version: str) -> Path:
-        """Folder with the version's files."""
+    def target(self, model: str, selector: str, percent: float = 100.0) -> Target:
+        """What a selector means now, with its files fetched and its way proven against MLflow's own answers."""
         registry = self._project.registry
-        return registry.artifact_folder(registry.get(model, version))
+        version = resolve(registry, model, selector)
+        folder = registry.artifact_folder(registry.get(model, version))
+        return Target(version, str(folder), percent, _prove(folder, model, version))
 
-    def load(self, folder: Path, label: str) -> Predictor:
-        """Load the model in a folder; asks the registry nothing."""
-        return store.load_folder(folder, label)
+    def load(self, target: Target, label: str) -> Predictor:
+        """Load the model of a target."""
+        if target.proven:
+            return load_native(Path(target.folder), label)
+        from pytest_mlgates.registry.store import load_folder
+
+        return load_folder(Path(target.folder), label)
+
+    def follow(self, state: RoutesFile) -> None:
+        """Look at the registry in a process of its own; a SQLite registry only when its file has changed, others every minute."""
+        looked = self._stamp()
+        if looked == self._looked:
+            return
+        command = [sys.executable, "-c", "import sys; from pytest_mlgates.cli import main; sys.exit(main())"]
+        command += ["--settings", str(self._project.settings.path)] if self._project.settings.path else []
+        found = subprocess.run(
+            [*command, "endpoint", "advance", "--state", str(state.folder)], capture_output=True, text=True, check=False
+        )
+        if found.returncode != 0:
+            raise RegistryUnavailable(" ".join(found.stderr.split())[-300:] or f"code {found.returncode}")
+        self._looked = looked
+
+    def _stamp(self) -> tuple[float, float]:
+        uri = self._project.settings.tracking_uri
+        if not uri.startswith("sqlite:///"):
+            return (time.monotonic() // REMOTE_LOOK_EVERY_S, 0.0)
+        newest = [p.stat().st_mtime for p in (Path(uri.removeprefix("sqlite:///") + end) for end in ("", "-wal")) if p.exists()]
+        return (max(newest, default=0.0), 1.0)
+
+
+def _prove(folder: Path, model: str, version: str) -> str:
+    """Compare the ways to score with MLflow's answers, the model loaded without MLflow among them; ``""``: only MLflow will do."""
+    from pytest_mlgates.registry.store import load_folder
+
+    label = f"{model} v{version}"
+    predictor = load_folder(folder, label)
+    way = Scorer(predictor, model, version).prepare()
+    if way.batch != "native":
+        return ""
+    try:
+        alone = load_native(folder, label)
+    except ModelUnusable as error:
+        logging.getLogger("pytest_mlgates.endpoint").warning("%s", error)
+        return ""
+    if alone.inputs != predictor.inputs or type(alone.native) is not type(predictor.native):
+        return ""
+    return way.single
 
 
 def resolve(registry: ModelRegistry, model: str, selector: str) -> str:
@@ -65,26 +121,27 @@ def resolve(registry: ModelRegistry, model: str, selector: str) -> str:
     return found[-1].version
 
 
-def write_first_routes(project: Project, state: RoutesFile, model: str, selector: str) -> None:
-    """Ask the registry, in a child process, what to serve, and write the first generation of the routes.
+def write_first_routes(source: RegistrySource, state: RoutesFile, model: str, selector: str) -> None:
+    """Ask the registry, in a child process, what to serve, and write the next generation of the routes.
 
     Raises
     ------
     MlgatesError
         As the registry said it in the child, with the same exit code.
     """
+    source.mark()
+    with contextlib.suppress(ImportError):  # the child and the server both need it: imported once, before they part
+        importlib.import_module("sklearn.pipeline")
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            source = RegistrySource(project)
-            version = source.resolve(model, selector)
-            folder = source.fetch(model, version)
+            found = source.target(model, selector)
             generation = 1
             with contextlib.suppress(MlgatesError):
                 generation = state.read().generation + 1
-            state.write(only(model, selector, version, folder, generation=generation))
+            state.write(Routes(generation, model, selector, (found,)))
             code = 0
         except MlgatesError as error:
             os.write(writer, str(error).encode())
@@ -106,6 +163,7 @@ def write_first_routes(project: Project, state: RoutesFile, model: str, selector
 
 def serve(
     project: Project,
+    source: RegistrySource,
     options: workers.ServerOptions,
     *,
     token: str,
@@ -121,12 +179,11 @@ def serve(
     metrics = Metrics()
 
     def make_app() -> Any:
-        source = RegistrySource(project)
         state = RoutesFile(options.state)
         routes = state.read()
         named = [*routes.targets, *([routes.shadow] if routes.shadow else [])]
         # loaded before the fork: shared memory, and a replacement worker is ready at once
-        preloaded = {t.folder: source.load(Path(t.folder), f"{routes.model} v{t.version}") for t in named}
+        preloaded = {t.folder: source.load(t, f"{routes.model} v{t.version}") for t in named}
         service = ScoringService(source, state, metrics, preloaded=preloaded, follow_every_s=follow_every_s, max_rows=max_rows)
         prediction_log = None
         if log_predictions:

@@ -52,8 +52,9 @@ def serve(
     from pytest_mlgates.endpoint.routes import RoutesFile
     from pytest_mlgates.endpoint.workers import ServerOptions
 
+    source = serving.RegistrySource(project)
     if not from_routes:
-        serving.write_first_routes(project, RoutesFile(folder), name, stage)
+        serving.write_first_routes(source, RoutesFile(folder), name, stage)
     served = RoutesFile(folder).read()
     labels = ", ".join(f"v{t.version}" for t in served.targets)
     click.echo(
@@ -63,8 +64,27 @@ def serve(
         click.echo("warning: one worker answers nothing while it restarts; minInstances >= 2 is advised", err=True)
     options = ServerOptions(state=folder, host=host, port=port, workers=workers, log_level=log_level)
     serving.serve(
-        project, options, token=token, follow_every_s=follow_every, log_predictions=prediction_log, hash_columns=hash_column
+        project,
+        source,
+        options,
+        token=token,
+        follow_every_s=follow_every,
+        log_predictions=prediction_log,
+        hash_columns=hash_column,
     )
+
+
+@endpoint.command(hidden=True)
+@click.option("--state", required=True, type=click.Path(path_type=Path))
+@click.pass_context
+def advance(context: click.Context, state: Path) -> None:
+    """Look at the registry once for a running endpoint; where its stage has moved, let it move on."""
+    from pytest_mlgates import serving
+    from pytest_mlgates.endpoint.routes import RoutesFile
+    from pytest_mlgates.endpoint.service import advance as advance_routes
+    from pytest_mlgates.wiring import Project
+
+    advance_routes(serving.RegistrySource(Project.from_context(context)), RoutesFile(state))
 
 
 @endpoint.command()

@@ -206,8 +206,7 @@ class ManagedEndpoint:
             time.sleep(_POLL_S * 4)
 
     def _target(self, selector: str, percent: float) -> Target:
-        version = self._source.resolve(self.model, selector)
-        return Target(version, str(self._source.fetch(self.model, version)), percent)
+        return self._source.target(self.model, selector, percent)
 
     def _route(self, wanted: Definition) -> None:
         split = wanted.trafficSplit or {wanted.modelVersion: 100.0}

@@ -23,11 +23,16 @@ BUCKETS = 10_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
-    """One version in service; ``folder`` holds its files, ``percent`` its share of the traffic."""
+    """One version in service.
+
+    ``folder`` holds its files, ``percent`` is its share of the traffic; ``proven`` is the way (``kernel``, ``native``) that was
+    compared with MLflow's own answers before the version was put here, empty where each worker must ask MLflow itself.
+    """
 
     version: str
     folder: str
     percent: float = 100.0
+    proven: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -74,8 +74,11 @@ class Scorer:
         self._use_native = False
         self.way = Way("pyfunc", "pyfunc", "not prepared yet", 0.0)
 
-    def prepare(self) -> Way:
+    def prepare(self, proven: str = "") -> Way:
         """Choose the way by comparing answers on probe rows; call once, in the process that will score.
+
+        With ``proven`` (``kernel`` or ``native``: what this comparison chose for these files elsewhere) MLflow is not asked again; a
+        kernel is still held against the model's own answers.
 
         At least 6 rows are compared, and up to 64 as long as pyfunc needs no more than 0.4 s for them.
 
@@ -84,6 +87,8 @@ class Scorer:
         ModelUnusable
             The model does not answer its own signature with one finite number per row on any probe row.
         """
+        if proven:
+            self._pyfunc, self._use_native = self._native, True
         probes, truth = [], []
         deadline = time.perf_counter() + _PROBE_BUDGET_S
         for index in range(_PROBES):
@@ -91,10 +96,12 @@ class Scorer:
                 break
             probes.append(self._probe(index))
             truth.append(_attempt(lambda: self._by_pyfunc([probes[-1]])))
+            if proven and len(probes) == _FEWEST_PROBES:
+                break
         if all(answer is None for answer in truth):
             self._by_pyfunc([probes[0]])  # raises, saying what the model said
             raise ModelUnusable(f"{self.name} v{self.version}: no finite answer to any row of its own signature")
-        reason = self._choose_native(probes, truth)
+        reason = "" if proven else self._choose_native(probes, truth)
         kernel_reason = self._choose_kernel(probes, truth)
         seconds = self._cost(probes, truth)
         single = "kernel" if self._kernel else ("native" if self._use_native else "pyfunc")

@@ -15,7 +15,6 @@ import itertools
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import IO, Any, Protocol
 
 from pytest_mlgates.endpoint.canary import VersionStats
@@ -39,14 +38,14 @@ class NotReady(Exception):
 class ModelSource(Protocol):
     """Where versions come from; given by whoever starts the server."""
 
-    def resolve(self, model: str, selector: str) -> str:
-        """Version that a stage, ``@alias`` or version means now. Raises ModelNotFound."""
+    def target(self, model: str, selector: str, percent: float = 100.0) -> Target:
+        """What a stage, ``@alias`` or version means now: its files fetched, its way proven. Raises ModelNotFound, ModelUnusable."""
 
-    def fetch(self, model: str, version: str) -> Path:
-        """Folder with the version's files, local."""
+    def load(self, target: Target, label: str) -> Predictor:
+        """Load the model of a target; asks the registry nothing. Raises ModelUnusable."""
 
-    def load(self, folder: Path, label: str) -> Predictor:
-        """Load the model in a folder. Raises ModelUnusable."""
+    def follow(self, state: RoutesFile) -> None:
+        """Look at the registry; where what is followed has moved, have the next generation written (`advance`)."""
 
 
 class ScoringService:
@@ -88,6 +87,7 @@ class ScoringService:
         self._scorers: dict[str, Scorer] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+        self._follower = ThreadPoolExecutor(max_workers=1, thread_name_prefix="follow")
         self._shadow_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shadow")
         self._shadow_waiting = 0
         self._leader: IO[str] | None = None
@@ -210,9 +210,9 @@ class ScoringService:
 
     def _load(self, model: str, target: Target) -> Scorer:
         label = f"{model} v{target.version}"
-        predictor = self._preloaded.get(target.folder) or self._source.load(Path(target.folder), label)
+        predictor = self._preloaded.get(target.folder) or self._source.load(target, label)
         scorer = Scorer(predictor, model, target.version, max_rows=self._max_rows)
-        scorer.prepare()
+        scorer.prepare(target.proven)
         return scorer
 
     async def _watch(self, stamp: int) -> None:
@@ -241,7 +241,7 @@ class ScoringService:
             if not self._routes.selector or not self._lead():
                 continue
             try:
-                await loop.run_in_executor(self._loader, self._follow_once)
+                await loop.run_in_executor(self._follower, self._source.follow, self._state)
             except MlgatesError as error:  # the registry is away, or the stage is empty: go on with what is loaded
                 log.warning("registry not followed: %s", error)
 
@@ -257,20 +257,15 @@ class ScoringService:
         self._leader = lock
         return True
 
-    def _follow_once(self) -> None:
-        routes = self._state.read()
-        if not routes.selector or len(routes.targets) != 1:  # a canary is under way: its owner decides
-            return
-        version = self._source.resolve(routes.model, routes.selector)
-        if version == routes.targets[0].version:
-            return
-        folder = self._source.fetch(routes.model, version)
-        log.info("%s %s moved from v%s to v%s", routes.model, routes.selector, routes.targets[0].version, version)
-        self._state.write(
-            dataclasses.replace(routes, generation=routes.generation + 1, targets=(Target(version, str(folder)),))
-        )
 
-
-def only(model: str, selector: str, version: str, folder: Path, *, generation: int = 1) -> Routes:
-    """Routes that send everything to one version."""
-    return Routes(generation, model, selector, (Target(version, str(folder)),))
+def advance(source: ModelSource, state: RoutesFile) -> bool:
+    """Write the next generation where the followed stage or alias has moved; return whether it had."""
+    routes = state.read()
+    if not routes.selector or len(routes.targets) != 1:  # pinned, or a canary is under way: its owner decides
+        return False
+    found = source.target(routes.model, routes.selector)
+    if found.version == routes.targets[0].version:
+        return False
+    log.info("%s %s moved from v%s to v%s", routes.model, routes.selector, routes.targets[0].version, found.version)
+    state.write(dataclasses.replace(routes, generation=routes.generation + 1, targets=(found,)))
+    return True

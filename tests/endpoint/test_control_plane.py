@@ -196,7 +196,7 @@ def test_a_stage_deployment_follows_the_stage(plane, deployed, settings):
         assert scoring.score([TUTORIAL_ROW])["model_version"] == "1"
         move(settings.parent, "ridge", "2", "Production")
         try:
-            assert _seconds_until(lambda: scoring.score([TUTORIAL_ROW])["model_version"] == "2", at_most=40) < 40
+            assert _seconds_until(lambda: scoring.score([TUTORIAL_ROW])["model_version"] == "2", at_most=90) < 90
         finally:
             move(settings.parent, "ridge", "2", "Staging")
             move(settings.parent, "ridge", "1", "Production")
