@@ -172,8 +172,9 @@ def _worse(metric: MetricDrift, psi: float, inputs: str, drifted: Sequence[Featu
 
 
 def worst_metric(performance: PerformanceDrift) -> MetricDrift | None:
-    """The metric that worsened most among those that alarm, else the first."""
+    """The metric that worsened most among those that alarm (or are worse beyond chance), else the first."""
     alarming = [m for m in performance.metrics if m.verdict is DriftVerdict.DRIFT]
+    alarming = alarming or [m for m in performance.metrics if m.low > 0]
     return max(alarming, key=lambda m: m.change, default=performance.metrics[0] if performance.metrics else None)
 
 

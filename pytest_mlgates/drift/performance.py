@@ -64,10 +64,16 @@ class PerformanceDrift:
 
     @property
     def verdict(self) -> DriftVerdict:
-        """``drift`` where a metric worsened, ``insufficient`` where none could be judged."""
+        """``drift`` where a metric worsened, or where two disagree; ``insufficient`` where none could be judged."""
         if not self.metrics:
             return DriftVerdict.INSUFFICIENT
-        return DriftVerdict.DRIFT if any(m.verdict is DriftVerdict.DRIFT for m in self.metrics) else DriftVerdict.STABLE
+        worse = any(m.verdict is DriftVerdict.DRIFT for m in self.metrics)
+        return DriftVerdict.DRIFT if worse or self.disagree else DriftVerdict.STABLE
+
+    @property
+    def disagree(self) -> bool:
+        """Whether one metric improved by its tolerance while another worsened, both beyond chance: the errors moved."""
+        return any(m.improved for m in self.metrics) and any(m.low > 0 for m in self.metrics)
 
     def get(self, metric: str) -> MetricDrift | None:
         """Return one metric, ``None`` where it was not judged."""
