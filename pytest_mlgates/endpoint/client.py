@@ -7,28 +7,13 @@ import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
+from pytest_mlgates.addresses import TOKEN_VARIABLE, scoring_uri, sibling
 from pytest_mlgates.errors import EndpointError
 
-TOKEN_VARIABLE = "MLGATES_ENDPOINT_TOKEN"  # noqa: S105 the name of a variable, not a token
 _LONGEST_WAIT_S = 60.0
-
-
-def sibling(uri: str, page: str) -> str:
-    """Address of another page of the server that ``uri`` scores on: ``http://host:1/score`` and ``/health`` give ``http://host:1/health``."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise EndpointError(f"{uri!r} is not an endpoint's address; expected something like http://127.0.0.1:8000/score")
-    base = parts.path.removesuffix("/").removesuffix("/score")
-    return urlunsplit((parts.scheme, parts.netloc, base + page, "", ""))
-
-
-def scoring_uri(uri: str) -> str:
-    """Address to post rows to: a bare ``http://host:port`` gets ``/score``."""
-    return uri if urlsplit(uri).path.strip("/") else sibling(uri, "/score")
 
 
 class EndpointClient:

@@ -16,7 +16,8 @@ from urllib.parse import quote, urljoin
 
 import httpx
 
-from pytest_mlgates.endpoint.client import TOKEN_VARIABLE, message_of, retry_after, split_rows
+from pytest_mlgates.addresses import TOKEN_VARIABLE
+from pytest_mlgates.endpoint.client import message_of, retry_after, split_rows
 from pytest_mlgates.errors import EndpointError
 
 FABRIC = "https://api.fabric.microsoft.com"

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from pytest_mlgates.endpoint.client import sibling
+from pytest_mlgates.addresses import sibling
 from pytest_mlgates.endpoint.definition import MAX_ACTIVE_VERSIONS, Definition
 from pytest_mlgates.endpoint.manager import EndpointManager, ManagedEndpoint
 from pytest_mlgates.endpoint.schema import BadRequest
@@ -101,7 +101,7 @@ def _signature(uri: str) -> list[Any]:
 
     import httpx
 
-    from pytest_mlgates.endpoint.client import TOKEN_VARIABLE
+    from pytest_mlgates.addresses import TOKEN_VARIABLE
 
     token = os.environ.get(TOKEN_VARIABLE, "")
     try:

@@ -17,7 +17,7 @@ from types import TracebackType
 
 import httpx
 
-from pytest_mlgates.endpoint.client import TOKEN_VARIABLE
+from pytest_mlgates.addresses import TOKEN_VARIABLE
 from pytest_mlgates.errors import EndpointError
 
 _POLL_S = 0.05

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from pytest_mlgates import load, suite
-from pytest_mlgates.endpoint.client import TOKEN_VARIABLE, EndpointClient, scoring_uri
+from pytest_mlgates.addresses import TOKEN_VARIABLE, scoring_uri, sibling
 from pytest_mlgates.errors import EndpointError, ExtraMissing, UsageProblem
 from pytest_mlgates.ports import ModelRegistry
 from pytest_mlgates.results import Verdict
@@ -98,10 +98,9 @@ def run(
     """
     driven = Load(n, concurrency, rate_per_s, processes, warmup, timeout_s, retry_reset)
     need_locust()
-    with EndpointClient(uri, token, timeout_s=timeout_s) as client:
-        seen = _health(client)
-        if rows is None:
-            columns, rows = made_up_rows(client, seed=seed)
+    seen = _health(uri, token)
+    if rows is None:
+        columns, rows = made_up_rows(uri, token=token, seed=seed)
     if versions is None:
         versions = sorted(seen.get("versions", {})) or ([str(seen["model_version"])] if seen.get("model_version") else [])
     bodies = [
@@ -225,7 +224,9 @@ def need_locust() -> None:
             raise ExtraMissing.of(module, "load" if module == "locust" else "serve", "the load test")
 
 
-def made_up_rows(client: EndpointClient, *, count: int = GENERATED_ROWS, seed: int = 0) -> tuple[list[str], list[list[Any]]]:
+def made_up_rows(
+    uri: str, *, token: str | None = None, count: int = GENERATED_ROWS, seed: int = 0
+) -> tuple[list[str], list[list[Any]]]:
     """Rows of the types of the signature that the server publishes: small integers, numbers up to a million, short words.
 
     Raises
@@ -233,12 +234,12 @@ def made_up_rows(client: EndpointClient, *, count: int = GENERATED_ROWS, seed: i
     UsageProblem
         The server publishes no signature.
     """
-    try:
-        schema = client.schema()["inputSignature"]
-    except (EndpointError, KeyError, ValueError) as error:
-        raise UsageProblem(f"{client.uri}: no /schema to make rows from ({error}); give rows with --payload FILE") from None
+    found = _page(uri, "/schema", token)
+    schema = found.get("inputSignature") if found is not None else None
+    if schema is None:
+        raise UsageProblem(f"{uri}: no /schema to make rows from; give rows with --payload FILE")
     if not schema:
-        raise UsageProblem(f"{client.uri}: the model has no signature to make rows from; give rows with --payload FILE")
+        raise UsageProblem(f"{uri}: the model has no signature to make rows from; give rows with --payload FILE")
     rng = random.Random(seed)
     make: dict[str, Callable[[], Any]] = {
         "long": lambda: rng.randint(0, 6),
@@ -286,14 +287,27 @@ def read_rows(path: Path) -> tuple[list[str], list[list[Any]]]:
     return [str(c) for c in columns], rows
 
 
-def _health(client: EndpointClient) -> dict[str, Any]:
+def _health(uri: str, token: str | None) -> dict[str, Any]:
     """What /health says; a foreign endpoint without one may still be tested, one that cannot be reached may not."""
+    return _page(uri, "/health", token) or {}
+
+
+def _page(uri: str, page: str, token: str | None) -> dict[str, Any] | None:
+    """A page of the endpoint, ``None`` where it has none. Raises EndpointError when nothing answers at all."""
+    import httpx
+
+    token = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    address = sibling(uri, page)
     try:
-        return client.health()
-    except EndpointError as error:
-        if "did not answer" in str(error):
-            raise
-        return {}
+        answer = httpx.get(address, headers=headers, timeout=30.0)
+    except httpx.HTTPError as error:
+        raise EndpointError(f"{address} did not answer: {type(error).__name__}: {error}; is the endpoint running?") from error
+    try:
+        found = answer.json()
+    except ValueError:
+        return None
+    return found if answer.status_code == 200 and isinstance(found, dict) else None
 
 
 def _share(driven: Load, index: int) -> dict[str, Any]:
