@@ -194,6 +194,6 @@ class World:
     def mlgates(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run the real command in a process of its own, in this folder."""
         return subprocess.run(
-            [sys.executable, "-c", "import sys; from pytest_mlgates.cli import main; sys.exit(main())", *words],
+            [str(Path(sys.executable).with_name("mlgates")), *words],
             cwd=self.folder, env={**os.environ, "GIT_SHA": "abc", **env}, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
