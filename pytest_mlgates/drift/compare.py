@@ -122,6 +122,8 @@ def _profiles(
     if mode not in ("auto", "exact", "profile"):
         raise UsageProblem(f"mode is {mode!r}; it must be auto, exact or profile")
     if not isinstance(engine, str):
+        if weights is not None:
+            raise UsageProblem("rows cannot be weighted on another engine; compare in this process, or without seasonal cells")
         ref = reference if isinstance(reference, Profile) else engine.profile(reference, columns, None)
         return ref, engine.profile(current, columns, ref.edges)
     if engine != "local":

@@ -141,6 +141,9 @@ def run_drift(
         registry=registry, version=watched, folder=settings.folder,
     )  # fmt: skip
     features = features or [c for c in windows.reference.rows.column_names if c not in (own.target, own.drift.time_column)]
+    if engine != "local" and windows.weights is not None:
+        windows = dataclasses.replace(windows, weights=None)
+        notes.append("compared without seasonal cells: rows are weighted in this process only")
     windows = _with_predictions(windows, predictor, own, watched, features, notes)
     facts = _facts(store, registry, own, watched, windows, features, now or dt.datetime.now(dt.UTC), engine)
     notes += windows.notes
