@@ -183,7 +183,13 @@ def serve(
         routes = state.read()
         named = [*routes.targets, *([routes.shadow] if routes.shadow else [])]
         # loaded before the fork: shared memory, and a replacement worker is ready at once
-        preloaded = {t.folder: source.load(t, f"{routes.model} v{t.version}") for t in named}
+        preloaded = {}
+        for target in named:
+            predictor = source.load(target, f"{routes.model} v{target.version}")
+            scorer = Scorer(predictor, routes.model, target.version, max_rows=max_rows)
+            if target.proven == "kernel":
+                scorer.compile()
+            preloaded[target.folder] = scorer
         service = ScoringService(source, state, metrics, preloaded=preloaded, follow_every_s=follow_every_s, max_rows=max_rows)
         prediction_log = None
         if log_predictions:

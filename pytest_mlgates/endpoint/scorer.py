@@ -12,6 +12,7 @@ Three ways, tried in this order when the version is loaded, each compared with `
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -71,8 +72,14 @@ class Scorer:
         self._dtypes = {c.name: _DTYPES.get(c.type, "object") for c in self.inputs}
         self._narrow = np.array([c.type == "float" for c in self.inputs], dtype=bool)
         self._kernel: kernels.Kernel | None = None
+        self._compiled: kernels.Kernel | None = None
         self._use_native = False
         self.way = Way("pyfunc", "pyfunc", "not prepared yet", 0.0)
+
+    def compile(self) -> None:
+        """Build the kernel, uncalled, before a fork, so that its arrays are shared; a failure is left to `prepare`."""
+        with contextlib.suppress(Exception):
+            self._compiled = kernels.compile_kernel(self._native)
 
     def prepare(self, proven: str = "") -> Way:
         """Choose the way by comparing answers on probe rows; call once, in the process that will score.
@@ -167,7 +174,7 @@ class Scorer:
         if np.result_type(*(self._dtypes[c.name] for c in self.inputs)) == np.float32:
             return "the model computes in float32"
         try:
-            kernel = kernels.compile_kernel(self._native)
+            kernel = self._compiled or kernels.compile_kernel(self._native)
         except Exception as error:  # noqa: BLE001 a model of another scikit-learn version may lack any attribute
             return f"its kernel cannot be built: {type(error).__name__}: {error}"
         if kernel is None:

@@ -60,7 +60,7 @@ class ScoringService:
     metrics
         Shared counters.
     preloaded
-        Predictors by folder that the parent process has loaded already (shared memory, soon ready).
+        Scorers by folder that the parent process has loaded already, not prepared (shared memory, soon ready).
     follow_every_s
         Seconds between two looks at the registry; 0: never.
     max_rows
@@ -73,7 +73,7 @@ class ScoringService:
         state: RoutesFile,
         metrics: Metrics,
         *,
-        preloaded: dict[str, Predictor] | None = None,
+        preloaded: dict[str, Scorer] | None = None,
         follow_every_s: float = 5.0,
         max_rows: int = 10_000,
     ) -> None:
@@ -210,8 +210,9 @@ class ScoringService:
 
     def _load(self, model: str, target: Target) -> Scorer:
         label = f"{model} v{target.version}"
-        predictor = self._preloaded.get(target.folder) or self._source.load(target, label)
-        scorer = Scorer(predictor, model, target.version, max_rows=self._max_rows)
+        scorer = self._preloaded.get(target.folder)
+        if scorer is None:
+            scorer = Scorer(self._source.load(target, label), model, target.version, max_rows=self._max_rows)
         scorer.prepare(target.proven)
         return scorer
 
