@@ -77,7 +77,6 @@ class _Request:
     git_sha: str
     hotfix: bool
     approver: str
-    trigger: str = ""
 
 
 def promote(
