@@ -12,7 +12,7 @@ from pytest_mlgates.stats.proportions import share_bounds
 LOOKS = (1_000, 2_000, 4_000, 8_000, 16_000)
 FEWEST_CALLS = 299  # 0.99**299 < 0.05: with fewer, no outcome shows that a p99 holds
 _GAP = 3  # slow calls at most this many calls apart belong to one run
-_UNSEEN = 8.0  # design effect taken for granted until runs can be measured, unless calls keep well away from the objective
+_UNSEEN = 9.0  # design effect taken for granted until runs can be measured, unless calls keep well away from the objective
 _RUNS = 5  # runs from which their mean length is believed
 _HEADROOM = (2.5, 4.0)  # distance from the objective, as a factor, with no and with one slow call seen
 
@@ -66,7 +66,7 @@ def tail_share(
     (1 + r)/(1 - r) of a two-state Markov chain, whose lag-one correlation is r = 1 - 1/L - 1/M for slow runs of mean
     length L with M fast calls between them. Rare slow calls give 2L - 1; a model that is always slow gives 1, since calls
     that never change say nothing of runs. Runs that were not seen cannot be measured: until five runs were seen, the upper
-    bound takes an effect of eight, except where the calls keep their distance from the objective at this percentile (`_HEADROOM`).
+    bound takes an effect of nine, except where the calls keep their distance from the objective at this percentile (`_HEADROOM`).
     """
     slow = seconds > objective
     if failed is not None:
