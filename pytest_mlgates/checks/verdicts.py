@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec
+from collections.abc import Callable
+from typing import ParamSpec
 
 import numpy as np
 
@@ -107,8 +107,3 @@ def rows_hint(needed: int | None) -> str:
     if needed is None:
         return "the estimate lies at the threshold: no realistic number of rows would settle it, improve the model or move the threshold"
     return f"about {needed:,} rows would settle it, if the estimate is the truth"
-
-
-def findings(parts: Mapping[str, tuple[Verdict, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return named findings in JSON form: each a verdict with its numbers."""
-    return {name: {"verdict": verdict.value, **numbers} for name, (verdict, numbers) in parts.items()}
