@@ -282,7 +282,7 @@ class TestCommand:
 
     def test_a_promotion_exits_0_and_the_chain_verifies(self, world: World):
         world.add_version()
-        done = world.mlgates("promote", MODEL, "1", "--to", "staging", "--reason", "better", GITHUB_ACTOR="ci")
+        done = world.mlgates_alone("promote", MODEL, "1", "--to", "staging", "--reason", "better", GITHUB_ACTOR="ci")
         assert (done.returncode, done.stdout) == (0, "revenue v1: None -> Staging (audit row 2)\n")
         assert world.audit.rows(MODEL)[-1].event.actor == "ci"
         assert "evidence" in world.mlgates("evidence", "show", MODEL, "1").stdout

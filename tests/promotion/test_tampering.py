@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import random
 import re
@@ -14,18 +12,14 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from pytest_mlgates.cli import main
 from pytest_mlgates.tables import AUDIT
 
 from .world import HOLDOUT, MODEL, World
 
 
 def verdict(world: World, *words: str) -> tuple[int, str]:
-    """The command in this process (importing everything again for each would take most of the time): exit code, output."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        code = main(["--settings", str(world.folder / "mlgates.toml"), *words])
-    return code, out.getvalue()
+    done = world.mlgates(*words)
+    return done.returncode, done.stdout + done.stderr
 
 
 def flip(path: Path, seed: int = 0) -> None:
@@ -139,13 +133,14 @@ class TestAudit:
         return next(f for f in self.folder(world).glob("*.parquet") if seq in pq.read_table(f)["seq"].to_pylist())
 
     def rewrite(self, world: World, rows: list[dict[str, object]]) -> None:
-        """As an attacker with write access does: switch the protection off, then overwrite."""
+        """As an attacker with write access does: switch the protection off, overwrite, switch it on again."""
         table = DeltaTable(str(self.folder(world)))
         table.alter.set_table_properties({"delta.appendOnly": "false"})
         schema = pq.read_table(next(self.folder(world).glob("*.parquet"))).schema
         import pyarrow as pa
 
         write_deltalake(table, pa.Table.from_pylist(rows, schema=schema), mode="overwrite")
+        DeltaTable(str(self.folder(world))).alter.set_table_properties({"delta.appendOnly": "true"})
 
     def rows(self, world: World) -> list[dict[str, object]]:
         return sorted(world.lake.read(AUDIT).to_pylist(), key=lambda row: row["seq"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
+import io
 import os
 import shutil
 import subprocess
@@ -17,6 +19,7 @@ import pyarrow as pa
 
 from pytest_mlgates import evidence as ev
 from pytest_mlgates.audit import AuditLog
+from pytest_mlgates.cli import main
 from pytest_mlgates.config import ModelSettings, Settings, load_settings
 from pytest_mlgates.lakehouse import Lakehouse
 from pytest_mlgates.ports import ModelVersion
@@ -191,9 +194,17 @@ class World:
     def states(self, name: str = MODEL) -> list[str]:
         return [row.event.state for row in self.audit.rows(name)]
 
-    def mlgates(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run the real command in a process of its own, in this folder."""
+    def mlgates(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """The command in this process: importing everything again for each call would take most of the time."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(self.folder):
+            code = main(list(words))
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+    def mlgates_alone(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """The command as it is installed, in a process of its own."""
+        program = str(Path(sys.executable).with_name("mlgates"))
+        environment = {**os.environ, "GIT_SHA": "abc", **env}
         return subprocess.run(
-            [str(Path(sys.executable).with_name("mlgates")), *words],
-            cwd=self.folder, env={**os.environ, "GIT_SHA": "abc", **env}, capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
+            [program, *words], cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
