@@ -8,6 +8,7 @@ compares.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import json
@@ -19,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pytest_mlgates.errors import AuditBroken, WriteConflict
+from pytest_mlgates.errors import AuditBroken, LakehouseError, WriteConflict
 from pytest_mlgates.evidence import canonical_bytes, sha256
 from pytest_mlgates.ports import AuditEvent, AuditRow, TableStore
 from pytest_mlgates.tables import AUDIT, SCHEMAS
@@ -29,6 +30,7 @@ __all__ = ["AuditBroken", "AuditEvent", "AuditLog", "AuditRow", "ChainReport", "
 TRANSACTION = "audit"
 GENESIS = "sha256:" + "0" * 64
 _APPEND_DEADLINE_S = 120.0
+_COMPACT_EVERY = 64  # a row is a file: 779 of them read in 3.75 s, compacted in 0.007 s
 _EVENT_FIELDS = tuple(f.name for f in dataclasses.fields(AuditEvent))
 
 
@@ -112,6 +114,9 @@ class AuditLog:
                     raise
                 time.sleep(random.uniform(0.002, 0.05))
                 continue
+            if rows[-1].seq // _COMPACT_EVERY > seq // _COMPACT_EVERY:
+                with contextlib.suppress(WriteConflict, LakehouseError):  # only speed is lost: the rows are there
+                    self._store.compact(AUDIT)
             return rows
 
     def rows(
@@ -189,6 +194,9 @@ class AuditLog:
             if promised != report.head_seq:
                 problem = f"the tail is cut: the last row is {report.head_seq}, the transaction log promises {promised}"
                 report = dataclasses.replace(report, problem=problem, broken_seq=report.head_seq + 1)
+        if report.ok and rows and not self._store.guarded(AUDIT):
+            problem = f"{AUDIT} is no longer append-only: somebody switched delta.appendOnly off; switch it on and look who did"
+            report = dataclasses.replace(report, problem=problem)
         if report.ok:
             report = _compare(report, {row.seq: row.hash for row in rows}, named)
         return dataclasses.replace(report, anchors=len(named))
@@ -234,8 +242,10 @@ def _walk(rows: Sequence[AuditRow]) -> ChainReport:
     """Check order, links and hashes; the first broken row ends the walk."""
     last_seq, last_hash = 0, GENESIS
     notes: list[str] = []
-    if rows and rows[0].event.state == "archived" and rows[0].seq > 1:
-        last_seq, last_hash = rows[0].seq - 1, rows[0].prev_hash
+    archive = _archived_before(rows)
+    if archive is not None:
+        last_seq, last_hash = archive
+        notes.append(f"rows 1 to {last_seq} are in the archive")
     last_time: dt.datetime | None = None
     for row in rows:
         problem = ""
@@ -261,6 +271,19 @@ def _walk(rows: Sequence[AuditRow]) -> ChainReport:
             )
         last_seq, last_hash, last_time = row.seq, row.hash, row.event_time
     return ChainReport(len(rows), last_seq, last_hash, notes=tuple(notes))
+
+
+def _archived_before(rows: Sequence[AuditRow]) -> tuple[int, str] | None:
+    """Where the archive ends, ``(seq, hash)``, as a row of this very chain says; ``None`` where nothing was archived."""
+    if not rows or rows[0].seq == 1:
+        return None
+    for row in rows:
+        if row.event.state == "archived":
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                told = json.loads(row.event.rationale)
+                if int(told["last_seq"]) == rows[0].seq - 1:
+                    return int(told["last_seq"]), str(told["last_hash"])
+    return None
 
 
 def _compare(report: ChainReport, hashes: Mapping[int, str], anchors: Mapping[str, str]) -> ChainReport:
