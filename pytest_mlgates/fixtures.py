@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_mlgates.errors import UsageProblem
-from pytest_mlgates.plugin import RUN
 from pytest_mlgates.report.terminal import gate_line
 from pytest_mlgates.results import GateResult, Verdict
 
@@ -25,7 +24,9 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def mlgates_run(pytestconfig: pytest.Config) -> GateRun:
     """The state of this run."""
-    return pytestconfig.stash[RUN]
+    recorder = pytestconfig.pluginmanager.get_plugin("mlgates-recorder")  # plugin.py stands above this room
+    run: GateRun = recorder.run
+    return run
 
 
 @pytest.fixture(scope="session")

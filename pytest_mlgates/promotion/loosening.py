@@ -29,7 +29,18 @@ LOWER_IS_STRICTER = frozenset(
         "checks.max_slice_ratio", "drift.min_psi", "drift.min_rows", "policy.max_age_days", "alerts.threshold",
     }
 )  # fmt: skip
-_DECIDING = ("gates.", "checks.", "policy.", "task", "target", "holdout", "baseline", "order_by", "sensitive", "on_inconclusive")
+_DECIDING = (
+    "gates.",
+    "checks.",
+    "policy.",
+    "task",
+    "target",
+    "holdout",
+    "baseline",
+    "order_by",
+    "sensitive",
+    "on_inconclusive",
+)
 _STRICTNESS = {"on_inconclusive": ("warn", "block")}
 
 
@@ -62,7 +73,12 @@ def _of_models(before: Settings, after: Settings) -> Iterator[Change]:
         old, new = _applies(before, pattern), _applies(after, pattern)
         if old is None:
             may_take_over = _is_glob(pattern) and bool(before.models)
-            yield Change(path, "no table", "a new table" + (", which may take models from others" if may_take_over else ""), may_take_over)
+            yield Change(
+                path,
+                "no table",
+                "a new table" + (", which may take models from others" if may_take_over else ""),
+                may_take_over,
+            )
         elif new is None:
             yield Change(path, "a table", "no table", loosens=True)
         else:
