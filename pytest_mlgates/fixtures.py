@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def mlgates_run(pytestconfig: pytest.Config) -> GateRun:
     """The state of this run."""
-    recorder = pytestconfig.pluginmanager.get_plugin("mlgates-recorder")  # plugin.py stands above this room
+    recorder: Any = pytestconfig.pluginmanager.get_plugin("mlgates-recorder")  # plugin.py stands above this room
     run: GateRun = recorder.run
     return run
 
