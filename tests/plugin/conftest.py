@@ -40,6 +40,9 @@ HEAVY = (
     "sklearn.linear_model",
 )
 
+for heavy in HEAVY:  # before any `pytester` is made: it puts sys.modules back, and numpy cannot be imported twice
+    importlib.import_module(heavy)
+
 # versions of the model `demand`, in order
 GOOD, SHUFFLED, NO_SIGNATURE, BARE, EXTRA_COLUMN, ANSWERS_NAN = range(1, 7)
 
@@ -149,8 +152,7 @@ def demand(tmp_path_factory):
 def gates(pytester, demand, monkeypatch, tmp_path):
     """Run pytest in an empty directory with nothing but a settings file.
 
-    In this process, unless told otherwise: what is heavy to import is imported once. ``pytester`` puts ``sys.modules`` back
-    after each run, so it has to be there before.
+    In this process, unless told otherwise.
     """
     for heavy in HEAVY:
         importlib.import_module(heavy)

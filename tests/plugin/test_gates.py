@@ -49,7 +49,7 @@ def test_a_version_trained_on_shuffled_targets_fails_with_metric_threshold_and_h
     result = gates("--model-name", "demand", "--model-version", SHUFFLED, "-v")
     assert result.ret == 1
     line = next(line for line in gate_lines(result) if "performance" in line)
-    assert re.search(r"FAILED +R² -?0\.\d+ \(9\d.*% bounds .*\) < 0\.95 × baseline 0\.\d+; .*; R² is worse", line)
+    assert re.search(r"FAILED +R² -?0\.\d+ \(9\d.*% CI .*\) < 0\.95 × baseline 0\.\d+; .*; R² is worse", line)
     result.stdout.fnmatch_lines(["*demand v2: FAIL by performance*"])
     no_traceback(result)
 
