@@ -42,6 +42,7 @@ HEAVY = (
 
 for heavy in HEAVY:  # before any `pytester` is made: it puts sys.modules back, and numpy cannot be imported twice
     importlib.import_module(heavy)
+pd.DataFrame({"a": [1]}).to_parquet(io.BytesIO())  # registers pandas' Arrow types, which can be done once only
 
 # versions of the model `demand`, in order
 GOOD, SHUFFLED, NO_SIGNATURE, BARE, EXTRA_COLUMN, ANSWERS_NAN = range(1, 7)
