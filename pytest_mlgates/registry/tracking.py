@@ -23,6 +23,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.tracking import fluent
 from mlflow.types.schema import ColSpec, Schema
 
 from pytest_mlgates.errors import RegistryUnavailable
@@ -196,13 +197,17 @@ def _fluent(uri: str, run_id: str) -> Iterator[None]:
     """Point MLflow's process-wide state at a run, and put it back: logging a model works on nothing else."""
     variable = "MLFLOW_TRACKING_URI"
     environment = os.environ.get(variable)
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() and environment is None else environment
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    # a caller's mlflow.set_experiment() would make MLflow refuse a run of ours, and has no public way back
+    experiment = getattr(fluent, "_active_experiment_id", None)
     mlflow.set_tracking_uri(uri)
+    fluent._active_experiment_id = None
     try:
         with mlflow.start_run(run_id=run_id, nested=True):
             yield
     finally:
         mlflow.set_tracking_uri(before)
+        fluent._active_experiment_id = experiment
         if environment is None:
             os.environ.pop(variable, None)  # setting the URI also sets the variable
         else:

@@ -12,8 +12,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-pytest_plugins = ["pytester"]
-
 SETTINGS = """\
 tracking_uri = "{uri}"
 lakehouse = "{lakehouse}"

@@ -14,10 +14,6 @@ from typing import Any
 
 from .world import MODEL, World
 
-if not hasattr(sys.modules["__main__"], "__file__"):
-    # pyspark, which MLflow asks for a session where it is installed, takes a main module without a file for a doctest and exits
-    sys.modules["__main__"].__file__ = __file__
-
 
 def fork_server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
