@@ -25,7 +25,7 @@ quickstart: setup  ## run the whole ring once (DIR=…, SCALE=small|full)
 	.venv/bin/mlgates quickstart --dir $(DIR) --scale $(SCALE)
 
 test: setup  ## run the test suite
-	.venv/bin/python -m pytest -n 2 --dist worksteal -q
+	.venv/bin/python -m pytest -n 3 --dist worksteal -q
 
 check: setup  ## lint, format, types, import rules
 	.venv/bin/ruff check .

@@ -84,7 +84,7 @@ if PROVE:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PROVE, reason="make prove: the ring itself is run by tests/ring")
+@pytest.mark.prove
 @pytest.mark.parametrize("options", CASES, ids=lambda o: o[-1] if o else "plain")
 def test_the_loop_closes_once_whatever_fault_is_put_in(project, options) -> None:
     code, steps, output = loop(project, *options)

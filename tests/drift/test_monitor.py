@@ -55,7 +55,7 @@ def test_unshifted_rows_are_quiet_and_recorded(ring):
     assert {(r["reference_days"], r["current_days"]) for r in rows(ring)} == {(90, 7)}
 
 
-@pytest.mark.slow
+@pytest.mark.prove
 def test_past_windows_are_quiet(quiet_ring):
     """Seasons, pay days and holidays are no drift: the windows of 20 weeks before, judged as if each were today."""
     for weeks in range(1, 20):

@@ -75,8 +75,7 @@ def test_two_rows_with_one_key_are_refused(ring):
         scored(ring)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not PROVE, reason="set MLGATES_PROVE=1: ten processes are killed, one at each point")
+@pytest.mark.prove
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_point_and_run_again(ring, point):
     killed_and_finished(ring, point)
