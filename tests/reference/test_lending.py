@@ -138,3 +138,20 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
         le.train_lending(trained.tracker, Lakehouse(tmp_path), environ=ENVIRON)
     assert caught.value.exit_code == EXIT_USAGE
     assert Lakehouse(tmp_path).tables() == []
+
+
+def test_gate_3_says_of_the_registered_model_what_fairlearn_says(trained, lent):
+    from fairlearn.metrics import demographic_parity_ratio
+
+    from pytest_mlgates import checks
+
+    store, _ = lent
+    holdout = store.read(le.HOLDOUT).to_pandas()
+    predictor = trained.registry.load(trained.registry.get(le.MODEL, "1"))
+    approved = np.asarray(predictor.predict(holdout))[:, 1]
+    result = checks.fairness(holdout.approve.to_numpy(), approved, holdout[le.SENSITIVE])
+    labels = (approved >= 0.5).astype(int)
+    for name in le.SENSITIVE:
+        theirs = demographic_parity_ratio(holdout.approve, labels, sensitive_features=holdout[name])
+        assert result.details["attributes"][name]["parity_ratio"] == pytest.approx(theirs, abs=1e-12)
+    assert 0.5 < result.estimate < 1
