@@ -8,7 +8,8 @@ pytest_plugins = ["pytester"]
 
 
 def pytest_collection_modifyitems(items):
-    """Proofs that repeat at full size what the default suite tries once run under `make prove` only."""
+    """Long tests first, so that no worker ends alone; proofs at full size only under `make prove`."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if os.environ.get("MLGATES_PROVE") == "1":
         return
     for item in items:

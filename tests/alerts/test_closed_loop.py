@@ -97,6 +97,7 @@ def test_the_loop_closes_once_whatever_fault_is_put_in(project, options) -> None
     assert not list(project.glob(".mlgates-loop-*"))
 
 
+@pytest.mark.prove
 def test_with_the_rule_disabled_step_2_fails_by_its_deadline_and_the_rest_is_skipped_with_the_reason(project) -> None:
     settings = project / "mlgates.toml"
     settings.write_text(settings.read_text() + "enabled = false\n")

@@ -99,6 +99,7 @@ def killed_and_finished(ring, point):
     assert len(logged) == len(set(logged)) == 200
 
 
+@pytest.mark.prove
 def test_two_at_once(ring):
     few(ring, 400)
     both = [pipeline(ring, "--batch-rows", "50") for _ in range(2)]

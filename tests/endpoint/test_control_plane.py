@@ -189,6 +189,7 @@ def test_a_canary_goes_through_its_steps_or_stops_itself(plane, deployed, versio
     client.update(NAME, {"modelVersion": "1"}, wait_s=60)
 
 
+@pytest.mark.prove
 def test_a_stage_deployment_follows_the_stage(plane, deployed, settings):
     client, _, _ = plane
     client.update(NAME, {"modelVersion": "Production"}, wait_s=60)
@@ -203,6 +204,7 @@ def test_a_stage_deployment_follows_the_stage(plane, deployed, settings):
     client.update(NAME, {"modelVersion": "1"}, wait_s=60)
 
 
+@pytest.mark.prove
 def test_pausing_keeps_the_definition_and_updating_brings_it_back(plane, deployed):
     client, _, _ = plane
     paused = client.pause(NAME, wait_s=60)
@@ -218,6 +220,7 @@ def test_pausing_keeps_the_definition_and_updating_brings_it_back(plane, deploye
     assert client.endpoints() == []
 
 
+@pytest.mark.prove
 def test_fabrics_shapes_activate_score_and_deactivate(plane):
     client, _, _ = plane
     assert client.activate("1", wait_s=120)["status"] == "Active"

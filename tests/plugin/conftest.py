@@ -24,7 +24,7 @@ baseline = "models:/demand-baseline/Production"
 domain = "retail"
 [models."demand*".gates]
 performance = {{ metric = "r2", min_ratio = 0.95, floor = 0.5 }}
-latency     = {{ p99_max_ms = 500, calls = 1000 }}
+latency     = {{ p99_max_ms = 500, calls = 500 }}
 """
 
 HEAVY = (

@@ -190,6 +190,7 @@ def test_evidence_is_stored_with_the_version_and_can_be_left_out(gates, demand):
     assert line.split()[1] == evidence_of(demand, GOOD)
 
 
+@pytest.mark.slow
 def test_under_xdist_the_same_verdicts_and_one_document(gates, pytester):
     """Results travel as JSON strings; the controller writes once; predictions are shared."""
     result = gates(

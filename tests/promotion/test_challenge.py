@@ -117,6 +117,7 @@ def test_missed_days_are_filled_in_and_late_actuals_are_a_gap_until_they_come(ri
     assert len(table(rivals)) == 10
 
 
+@pytest.mark.prove
 def test_processes_that_evaluate_at_once_score_every_day_once(rivals: World):
     context = fork_server()
     children = [context.Process(target=evaluate_in_child, args=(rivals.folder,)) for _ in range(4)]

@@ -127,6 +127,7 @@ def _stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
+@pytest.mark.prove
 def test_a_living_holder_is_waited_for_and_named(eight_staged: World, tmp_path: Path):
     from pytest_mlgates.errors import WriteConflict
 
