@@ -15,7 +15,8 @@ help:  ## show this list
 .venv/.stamp: requirements.lock pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock
+	# bytecode once, here: the suites start many processes, and some environments never write it
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode --require-hashes -r requirements.lock
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
 	touch $@
 
