@@ -6,21 +6,8 @@ from pytest_mlgates import checks
 
 
 @pytest.mark.mlgate("performance")
-def test_gate_1_performance(model_settings, thresholds, holdout, predictions, baseline, looks, judge):
-    limits = thresholds.performance
-    if baseline.predictions is None and limits.floor is None:
+def test_gate_1_performance(model_settings, limits, holdout, predictions, baseline, judge):
+    if baseline.predictions is None and limits["performance"]["floor"] is None:
         how = 'name baseline = "models:/NAME/Production" in the settings, or a floor for gates.performance'
         judge.skip("performance", f"nothing to compare with: {baseline.reason}", how)
-    judge(
-        checks.performance(
-            holdout.y,
-            predictions,
-            baseline.predictions,
-            metric=model_settings.metric,
-            min_ratio=limits.min_ratio,
-            floor=limits.floor,
-            confidence=model_settings.confidence,
-            task=model_settings.task,
-            looks=looks,
-        )
-    )
+    judge(checks.performance(holdout.y, predictions, baseline.predictions, task=model_settings.task, **limits["performance"]))

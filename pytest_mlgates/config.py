@@ -24,7 +24,18 @@ from pytest_mlgates.errors import ConfigError, nearest
 
 SETTINGS_NAME = "mlgates.toml"
 GATES = ("performance", "holdout", "fairness", "latency", "calibration")
-CHECKS = ("schema", "determinism", "robustness", "bounds", "slices")
+CHECKS = (
+    "schema",
+    "determinism",
+    "batch",
+    "robustness",
+    "bounds",
+    "monotonicity",
+    "feature_leakage",
+    "dummy",
+    "weak_slices",
+    "slices",
+)
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -125,20 +136,49 @@ class Gates(_Section):
     calibration: CalibrationGate = CalibrationGate()
 
 
+class Bounds(_Section):
+    """Limits of a prediction, in its own unit."""
+
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Bounds:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low = {self.low:g} must be below high = {self.high:g}")
+        return self
+
+
 class Checks(_Section):
-    """Further checks of the shipped suite; each may be switched off."""
+    """Further checks of the shipped suite: on by default, each may be switched off."""
 
     schema_: bool = Field(default=True, alias="schema")
+    """The model has a signature, the holdout its columns, and a row that lacks one is refused."""
     determinism: bool = True
+    """The same rows get the same answers."""
+    batch: bool = True
+    """A row alone gets the answer that it gets in a batch."""
     robustness: bool = True
-    bounds: bool = True
-    slices: bool = True
-    min_prediction: float | None = None
-    """Least value that an answer may have; none: only finiteness is judged."""
-    max_prediction: float | None = None
-    """Largest value that an answer may have."""
+    """Missing, unseen and extreme values get a finite answer or a clean error."""
+    feature_leakage: bool = True
+    """No single feature all but tells the target."""
+    dummy: bool = True
+    """The model is surely better than one that knows nothing."""
+    weak_slices: bool = True
+    """No segment's error surely exceeds ``max_slice_ratio`` times the error over all rows."""
     max_slice_ratio: Annotated[float, Field(gt=1)] = 2.0
-    """Largest error of a slice, as a multiple of the error over all rows."""
+    bounds: Bounds = Bounds()
+    """Limits that every prediction must keep; none by default."""
+    monotonicity: dict[str, Literal["+", "-"]] = Field(default_factory=dict)
+    """Per feature, the direction that answers move in when it rises."""
+    slices: dict[str, dict[str, str | float]] = Field(default_factory=dict)
+    """Declared segments with thresholds of their own: ``"promo_active=1" = { metric = "r2", floor = 0.5 }``."""
+
+    def applies(self, name: str) -> bool:
+        """Whether a check of `CHECKS` is switched on, or has something declared to judge."""
+        if name == "bounds":
+            return self.bounds != Bounds()
+        return bool(getattr(self, "schema_" if name == "schema" else name))
 
 
 class Drift(_Section):
@@ -367,7 +407,7 @@ class ModelSettings(_Section):
     @property
     def required(self) -> tuple[str, ...]:
         """Gates and checks that must report before a version can pass."""
-        return GATES
+        return GATES + tuple(name for name in CHECKS if self.checks.applies(name))
 
     @model_validator(mode="after")
     def _regulated_names_its_groups(self) -> ModelSettings:

@@ -85,6 +85,21 @@ def looks(mlgates_run: GateRun, mlgates_target: Target) -> int:
 
 
 @pytest.fixture(scope="session")
+def limits(candidate: Candidate, looks: int) -> dict[str, dict[str, Any]]:
+    """The thresholds as keyword arguments of the checks, by gate: ``checks.performance(…, **limits["performance"])``."""
+    from pytest_mlgates.services.thresholds import arguments_of
+
+    return arguments_of(candidate.settings, looks=looks)
+
+
+@pytest.fixture(scope="session")
+def raw_predict(candidate: Candidate) -> Any:
+    """The loaded model's own ``predict`` with its signature enforced, and nothing of ours around it."""
+    predictor = candidate.predictor
+    return getattr(predictor, "pyfunc", predictor).predict
+
+
+@pytest.fixture(scope="session")
 def rows(candidate: Candidate, holdout: Holdout) -> pd.DataFrame:
     """The holdout's rows as the model's signature wants them."""
     return candidate.x(holdout.frame)

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 RUN: pytest.StashKey[GateRun] = pytest.StashKey()
 SUITE_SELECTED: pytest.StashKey[bool] = pytest.StashKey()
 LOOP: pytest.StashKey[bool] = pytest.StashKey()
-LOOP_MODULE = "test_closed_loop.py"
+_RUNS_OF_THEIR_OWN = {
+    "test_closed_loop.py": "mlgates_loop",
+    "test_drift.py": "mlgates_drift",
+    "test_proving.py": "mlgates_prove",
+}
 
 _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--model-name", {"action": "append", "metavar": "NAME", "help": "model to judge; a glob; may repeat (or MODEL_NAME)"}),
@@ -38,6 +42,10 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
         "--mlgates-drift",
         {"action": "store_true", "help": "judge the drift of the model's rows: one item per input and drift type"},
+    ),
+    (
+        "--mlgates-prove",
+        {"action": "store_true", "help": "also run the gates on known-bad mutants of the model: do the thresholds have teeth?"},
     ),
     ("--mlgates-endpoint-uri", {"metavar": "URI", "help": "load-test this endpoint as a gate"}),
     (
@@ -155,16 +163,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The shipped suite holds two runs: the gates of a version, and with ``--mlgates-drift`` the drift of its rows."""
+    """Of the shipped suite, collect what was asked for: the gates, their proof, the drift of the rows, or the loop."""
     if collection_path.parent != suite.folder("gates") or not collection_path.name.startswith("test_"):
         return None
-    if LOOP in config.stash:
-        return True if collection_path.name != LOOP_MODULE else None
-    if RUN not in config.stash:
-        return None
-    if collection_path.name == LOOP_MODULE:
-        return True
-    return True if (collection_path.name == "test_drift.py") is not config.stash[RUN].drift else None
+    options = vars(config.option)
+    own_run = _RUNS_OF_THEIR_OWN.get(collection_path.name)
+    if own_run is not None:
+        return None if options.get(own_run) else True
+    return True if options.get("mlgates_drift") or options.get("mlgates_loop") else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out further checks that are switched off, or have nothing declared to judge."""
+    if RUN in config.stash:
+        items[:] = [item for item in items if config.stash[RUN].applies(item)]
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:

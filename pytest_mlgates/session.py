@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_mlgates import __version__
+from pytest_mlgates.config import CHECKS
 from pytest_mlgates.errors import ConfigError, MlgatesError
 from pytest_mlgates.report.terminal import conclusion, gate_line, table
 from pytest_mlgates.report.text import printable
@@ -167,6 +168,15 @@ class GateRun:
         if target in self._looks:
             found["looks"] = self._looks[target]
         return found
+
+    def applies(self, item: pytest.Item) -> bool:
+        """Whether an item is to run: a further check may be switched off, or have nothing declared to judge."""
+        marker = item.get_closest_marker("mlgate")
+        spec = getattr(item, "callspec", None)
+        target = spec.params.get("mlgates_target") if spec is not None else None
+        if marker is None or target is None or marker.args[0] not in CHECKS:
+            return True
+        return self.project.settings.model(target[0]).checks.applies(marker.args[0])
 
     def record(self, item: pytest.Item, target: Target | None, result: GateResult) -> GateResult:
         """Put a result where it reaches the controller, and return it with model and version filled in."""

@@ -141,7 +141,7 @@ def bounds(y_pred: Any, *, low: float | None = None, high: float | None = None) 
         In the unit of the prediction.
     """
     if low is None and high is None:
-        return skip("bounds", "no bounds declared", "set gates.bounds low and high in mlgates.toml")
+        return skip("bounds", "no bounds declared", "set checks.bounds low and high in mlgates.toml")
     if low is not None and high is not None and not low < high:
         raise ConfigError(f"bounds run from {low!r} to {high!r}, expected low < high")
     values = arrays.finite("y_pred", y_pred, columns=True)
@@ -177,7 +177,7 @@ def monotonicity(
     """
     if not directions:
         return skip(
-            "monotonicity", "no direction declared", "set gates.monotonicity in mlgates.toml, e.g. { lag_7_revenue = '+' }"
+            "monotonicity", "no direction declared", "set checks.monotonicity in mlgates.toml, e.g. { lag_7_revenue = '+' }"
         )
     max_share = limit("max_share", max_share, above=-1e-12, most=1.0)
     shares: dict[str, float] = {}

@@ -204,7 +204,7 @@ def declared_slices(
         The worst segment decides; ``details["slices"]`` holds the result of each.
     """
     if not rules:
-        return skip("slices", "no slice declared", "set gates.slices in mlgates.toml")
+        return skip("slices", "no slice declared", "set checks.slices in mlgates.toml")
     results = {}
     truth, guess = arrays.raw("y_true", y_true), arrays.raw("y_pred", y_pred)
     arrays.same_length(y_true=truth, y_pred=guess, frame=frame)

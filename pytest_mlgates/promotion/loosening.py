@@ -19,12 +19,13 @@ HIGHER_IS_STRICTER = frozenset(
         "gates.performance.min_ratio", "gates.performance.floor", "gates.fairness.min_parity_ratio", "gates.latency.calls",
         "gates.latency.max_calls", "gates.latency.budget_s", "gates.calibration.bins", "checks.bounds.low", "confidence",
         "regulated", "drift.alpha", "policy.consecutive_wins", "policy.min_e_value", "gates.holdout.exact",
-        "checks.schema", "checks.determinism", "checks.robustness", "checks.bounds", "checks.slices", "alerts.enabled",
+        "checks.schema", "checks.determinism", "checks.batch", "checks.robustness", "checks.feature_leakage", "checks.dummy",
+        "checks.weak_slices", "alerts.enabled",
     }
 )  # fmt: skip
 LOWER_IS_STRICTER = frozenset(
     {
-        "gates.performance.margin", "gates.holdout.max_gap", "gates.holdout.max_shared_rows", "gates.holdout.max_train_gap",
+        "gates.holdout.max_gap", "gates.holdout.max_shared_rows",
         "gates.fairness.max_tpr_gap", "gates.latency.p99_max_ms", "gates.calibration.max_ece", "checks.bounds.high",
         "checks.max_slice_ratio", "drift.min_psi", "drift.min_rows", "policy.max_age_days", "alerts.threshold",
     }
