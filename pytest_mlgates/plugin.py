@@ -174,9 +174,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out further checks that are switched off, or have nothing declared to judge."""
-    if RUN in config.stash:
-        items[:] = [item for item in items if config.stash[RUN].applies(item)]
+    """Put the gates first, and leave out further checks that do not apply."""
+    if RUN in config.stash and config.stash.get(SUITE_SELECTED, False):
+        items[:] = config.stash[RUN].arrange(items)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_mlgates import __version__
-from pytest_mlgates.config import CHECKS
+from pytest_mlgates.config import CHECKS, GATES
 from pytest_mlgates.errors import ConfigError, MlgatesError
 from pytest_mlgates.report.terminal import conclusion, gate_line, table
 from pytest_mlgates.report.text import printable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_mlgates.services.monitor import MonitorRun
 
 PROPERTY = "mlgates"
-HOLDOUT_TAG = "mlgates.holdout_digest"
+PROOF = "proving"
 
 Target = tuple[str, str]
 
@@ -132,9 +132,9 @@ class GateRun:
     def looks(self, target: Target) -> int:
         """How many versions of the model were judged on this holdout, this one included."""
         if target not in self._looks:
-            digest = self.holdout(target).digest
-            others = [v for v in self.project.registry.versions(target[0]) if v.version != target[1]]
-            self._looks[target] = 1 + sum(v.tags.get(HOLDOUT_TAG) == digest for v in others)
+            from pytest_mlgates.services.evaluate import looks_at
+
+            self._looks[target] = looks_at(self.project.registry, *target, self.holdout(target).digest)
         return self._looks[target]
 
     def drift_items(self, target: Target) -> list[str]:
@@ -169,14 +169,20 @@ class GateRun:
             found["looks"] = self._looks[target]
         return found
 
-    def applies(self, item: pytest.Item) -> bool:
-        """Whether an item is to run: a further check may be switched off, or have nothing declared to judge."""
-        marker = item.get_closest_marker("mlgate")
-        spec = getattr(item, "callspec", None)
-        target = spec.params.get("mlgates_target") if spec is not None else None
-        if marker is None or target is None or marker.args[0] not in CHECKS:
-            return True
-        return self.project.settings.model(target[0]).checks.applies(marker.args[0])
+    def arrange(self, items: Sequence[pytest.Item]) -> list[pytest.Item]:
+        """The items to run, version by version: the five gates, then further checks, then all else, as collected.
+
+        Left out are checks that are switched off, or have nothing declared to judge.
+        """
+        order = {gate: place for place, gate in enumerate((*GATES, *CHECKS))}
+        kept: list[tuple[int, int, pytest.Item]] = []
+        for item in items:
+            gate, target = _gate_of(item)
+            if target is None or target not in self.targets:
+                kept.append((len(self.targets), 0, item))
+            elif gate not in CHECKS or self.project.settings.model(target[0]).checks.applies(gate):
+                kept.append((self.targets.index(target), order.get(gate, len(order)), item))
+        return [item for _, _, item in sorted(kept, key=lambda row: row[:2])]
 
     def record(self, item: pytest.Item, target: Target | None, result: GateResult) -> GateResult:
         """Put a result where it reaches the controller, and return it with model and version filled in."""
@@ -191,10 +197,7 @@ class GateRun:
 
     def record_error(self, item: pytest.Item, message: str) -> str:
         """Record a verdict ``error`` for a test that one of our own errors ended; return its line."""
-        marker = item.get_closest_marker("mlgate")
-        gate = str(marker.args[0]) if marker and marker.args else item.name.partition("[")[0]
-        spec = getattr(item, "callspec", None)
-        target = spec.params.get("mlgates_target") if spec is not None else None
+        gate, target = _gate_of(item)
         result = GateResult(gate=gate, verdict=Verdict.ERROR, summary=printable(message))
         return gate_line(self.record(item, target, result))
 
@@ -245,6 +248,7 @@ class GateRun:
             if len(self.reports) > 1:
                 lines.append(printable(f"{report.model} v{report.version}"))
             lines += table(report.results)
+            lines += [printable(r.summary) for r in report.results if r.gate == PROOF and r.summary]
         lines += [printable(note) for note in self.notes]
         return [*lines, *(conclusion(report) for report in self.reports)]
 
@@ -265,6 +269,7 @@ class GateRun:
         from pytest_mlgates import evidence
         from pytest_mlgates.provenance import environment, git_state
         from pytest_mlgates.services import evidence_store
+        from pytest_mlgates.services.evaluate import HOLDOUT_TAG
 
         registry = self.project.registry
         try:
@@ -284,6 +289,7 @@ class GateRun:
                 environment=environment(),
                 created=dt.datetime.now(dt.UTC),
                 looks=int(subject.get("looks", 1)),
+                kill_score=next((r.estimate for r in report.results if r.gate == PROOF), None),
             )
             evidence_store.store(registry, version, document)
             if subject.get("holdout"):
@@ -292,6 +298,14 @@ class GateRun:
             self.notes.append(f"no evidence stored for {report.model} v{report.version}: {error}")
             return
         self.notes.append(f"evidence {document.id} stored with the run of {version.label} (mlgates {__version__})")
+
+
+def _gate_of(item: pytest.Item) -> tuple[str, Target | None]:
+    """The gate that an item is (its own name where it carries no marker), and the version that it judges."""
+    marker = item.get_closest_marker("mlgate")
+    gate = str(marker.args[0]) if marker and marker.args else item.name.partition("[")[0]
+    spec = getattr(item, "callspec", None)
+    return gate, spec.params.get("mlgates_target") if spec is not None else None
 
 
 def carried_result(report: Any) -> tuple[GateResult, dict[str, Any]] | None:

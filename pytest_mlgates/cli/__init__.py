@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("project:init", "Print (or write) a template of mlgates.toml."),
     "registry": ("registry:registry", "List the versions of a model: stage, run, metrics, lineage."),
     "expect": ("registry:expect", "Store today's predictions as what gate 2 expects of a version."),
+    "plan": ("plan:plan", "Per gate: the defect that today's holdout can detect, and the rows it would need."),
     "evidence": ("evidence:evidence", "Show or verify the evidence of a version."),
     "promote": ("promote:promote", "Move a version to a stage, on evidence."),
     "rollback": ("promote:rollback", "Return to the version that was Production before."),

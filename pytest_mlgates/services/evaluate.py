@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 EXPECTED_PREDICTIONS = "mlgates/expected_predictions.parquet"
 TRAINING_ROWS = "mlgates/training_rows.parquet"
 TRAINING_METRICS = "mlgates/training_metrics.json"
+HOLDOUT_TAG = "mlgates.holdout_digest"
 
 Scores = npt.NDArray[np.float64]
 
@@ -108,6 +109,12 @@ def _read_file(path: Path) -> pd.DataFrame:
         raise DataUnusable(
             f"holdout file {path} cannot be read as {path.suffix[1:]}: {' '.join(str(error).split())[:200]}"
         ) from error
+
+
+def looks_at(registry: ModelRegistry, name: str, version: str, digest: str) -> int:
+    """How many versions of a model were judged on the holdout of this digest, the given one included."""
+    others = [v for v in registry.versions(name) if v.version != version]
+    return 1 + sum(v.tags.get(HOLDOUT_TAG) == digest for v in others)
 
 
 class Candidate:
