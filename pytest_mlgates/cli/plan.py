@@ -42,7 +42,7 @@ def plan(context: click.Context, name: str, version: str, *, power: float, as_js
 
     project = Project.from_context(context)
     found = versions_of(project.registry, name, version)[-1]
-    rows = planned(project, found, power=power)
+    rows = planned(project.registry, project.lakehouse, project.settings, found, power=power)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
         return

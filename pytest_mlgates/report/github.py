@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_mlgates.report.terminal import conclusion, number
+from pytest_mlgates.report.terminal import bounds, conclusion, number
 from pytest_mlgates.report.text import printable
 from pytest_mlgates.results import RunReport, Verdict
 
@@ -22,7 +22,7 @@ def job_summary(reports: Sequence[RunReport]) -> str:
             "|-|-|-|-|-|-|-|",
         ]
         for r in report.results:
-            cells = [r.gate, number(r.estimate), f"{number(r.low)} – {number(r.high)}", number(r.threshold), f"{r.n:,}"]
+            cells = [r.gate, number(r.estimate), bounds(r), number(r.threshold), f"{r.n:,}"]
             cells += [f"{_MARKS[r.verdict]} {r.verdict.value}", r.hint or r.summary]
             lines.append("| " + " | ".join(_cell(c) for c in cells) + " |")
         lines.append("")

@@ -43,7 +43,7 @@ def table(results: Sequence[GateResult]) -> list[str]:
         (
             printable(r.gate)[:15],
             number(r.estimate),
-            _bounds(r),
+            bounds(r),
             number(r.threshold),
             f"{r.n:,}" if r.n else "–",
             r.verdict.upper(),
@@ -65,7 +65,8 @@ def columns(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> l
     ]
 
 
-def _bounds(result: GateResult) -> str:
+def bounds(result: GateResult) -> str:
+    """Both bounds of a result, or the only one; an en dash without any."""
     if result.low is None and result.high is None:
         return "–"
     if result.high is None:

@@ -10,11 +10,13 @@ from pytest_mlgates.services.thresholds import arguments_of
 
 if TYPE_CHECKING:
     from pytest_mlgates.checks import PlanRow
-    from pytest_mlgates.ports import ModelVersion
-    from pytest_mlgates.wiring import Project
+    from pytest_mlgates.config import Settings
+    from pytest_mlgates.ports import ModelRegistry, ModelVersion, TableStore
 
 
-def plan(project: Project, version: ModelVersion, *, power: float = 0.8) -> tuple[PlanRow, ...]:
+def plan(
+    registry: ModelRegistry, store: TableStore, settings_file: Settings, version: ModelVersion, *, power: float = 0.8
+) -> tuple[PlanRow, ...]:
     """Return the plan of every gate that judges the version; see `checks.plan`.
 
     Raises
@@ -22,11 +24,11 @@ def plan(project: Project, version: ModelVersion, *, power: float = 0.8) -> tupl
     MlgatesError
         The model, its holdout or its baseline cannot be used.
     """
-    settings = project.settings.model(version.name)
-    candidate = Candidate(project.registry, version, settings)
-    holdout = load_holdout(project.lakehouse, settings, project.folder)
-    baseline = load_baseline(project.registry, settings, holdout)
-    limits = arguments_of(settings, looks=looks_at(project.registry, version.name, version.version, holdout.digest))
+    settings = settings_file.model(version.name)
+    candidate = Candidate(registry, version, settings)
+    holdout = load_holdout(store, settings, settings_file.folder)
+    baseline = load_baseline(registry, settings, holdout)
+    limits = arguments_of(settings, looks=looks_at(registry, version.name, version.version, holdout.digest))
     limits["latency"]["calls"] = settings.gates.latency.calls
     for rules in limits.values():
         rules.pop("confidence", None)
