@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LEASE_S = 120.0
 WAIT_S = 300.0
+_LONGEST_PAUSE_S = 0.5
 _CLOSING = frozenset({"committed", "aborted"})
 _held: set[str] = set()  # leases of this process, so that one it has let go of counts as dead
 
@@ -159,12 +160,15 @@ def settle(
     """
     watch = _Watch(lease_s)
     deadline = time.monotonic() + wait_s
+    looked_at, current, pause = -1, None, 0.1
     while True:
         head, _ = audit.head()
-        current = open_intent(audit.rows(name))
+        if head != looked_at:  # eight waiting processes that read every row each time leave the holder no processor
+            looked_at, current, pause = head, open_intent(audit.rows(name)), 0.1
         if current is None:
             return head
         if watch.gives_up(current):
+            looked_at = -1
             taken = take_over(audit, current, head)
             if taken is not None:
                 recover(taken)
@@ -172,7 +176,8 @@ def settle(
             who = f"{current.event.actor} (on {current.event.holder.partition('|')[0] or 'an unknown machine'})"
             raise WriteConflict(f"{who} has been moving {name} since audit row {current.seq}; try again later")
         else:
-            sleep(random.uniform(0.05, 0.2))
+            sleep(random.uniform(0.5 * pause, 1.5 * pause))
+            pause = min(1.5 * pause, _LONGEST_PAUSE_S)
 
 
 def take_over(audit: AuditTrail, row: AuditRow, head: int) -> Lease | None:
