@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
+from pytest_mlgates.promotion.machine import STAGES
 
 if TYPE_CHECKING:
     from pytest_mlgates.audit import AuditRow
+
+_STATES = ("intent", "committed", "aborted", "refused", "observed", "archived")
 
 
 @click.group()
@@ -23,8 +26,12 @@ def _filters(command: click.decorators.FC) -> click.decorators.FC:
     for option in (
         click.option("--until", help="Rows before this day (YYYY-MM-DD, UTC)."),
         click.option("--since", help="Rows from this day on (YYYY-MM-DD, UTC)."),
-        click.option("--state", help="intent, committed, aborted, refused, observed or archived."),
-        click.option("--stage", help="Rows that leave or enter this stage."),
+        click.option("--state", type=click.Choice(_STATES), help="Rows of this state."),
+        click.option(
+            "--stage",
+            type=click.Choice([*STAGES, "Deleted"], case_sensitive=False),
+            help="Rows that leave or enter this stage.",
+        ),
         click.option("--model", help="Rows of this model."),
     ):
         command = option(command)

@@ -60,6 +60,8 @@ class Context:
         Digests that may promote to this stage.
     required
         Gates that the settings demand.
+    settings_place
+        Where the settings in force stand, for the message.
     regulated
         Whether the fairness gate must have been judged.
     warn_inconclusive
@@ -90,6 +92,7 @@ class Context:
     max_age: dt.timedelta
     now: dt.datetime
     holdout_problem: str = ""
+    settings_place: str = ""
     contest: Contest | None = None
     hotfix: bool = False
     approver: str = ""
@@ -179,8 +182,9 @@ def _of_settings(evidence: Evidence, context: Context, again: str) -> list[Refus
     if evidence.settings_digest in context.settings_digests:
         return []
     allowed = " or ".join(_short(digest) for digest in context.settings_digests) or "none"
+    place = f" ({context.settings_place})" if context.settings_place else ""
     message = (
-        f"it was judged by settings {_short(evidence.settings_digest)}, to {context.to_stage} may go {allowed}; "
+        f"it was judged by settings {_short(evidence.settings_digest)}, to {context.to_stage} may go {allowed}{place}; "
         f"{again} by the settings in force"
     )
     return [Refusal("settings", message)]

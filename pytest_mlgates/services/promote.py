@@ -275,6 +275,7 @@ def _context(
         holdout=model.holdout,
         holdout_digest=digest,
         holdout_problem=problem,
+        settings_place=str(settings.path or ""),
         settings_digests=tuple(named) if named is not None else (settings.digest(asked.name),),
         required=model.required,
         regulated=model.regulated,
