@@ -89,6 +89,9 @@ class ModelRegistry(Protocol):
     def artifact_digest(self, version: ModelVersion) -> str:
         """``sha256:`` over the path, size and content of every file of the logged model."""
 
+    def artifact_files(self, version: ModelVersion) -> dict[str, str]:
+        """Path to ``sha256:`` of the content, for every file of the logged model."""
+
     def read_artifact(self, version: ModelVersion, path: str) -> bytes | None:
         """One artifact of the version's run, ``None`` where it is absent."""
 

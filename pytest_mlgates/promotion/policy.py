@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pytest_mlgates.errors import EvidenceInvalid
@@ -50,8 +51,8 @@ class Context:
         What it asks for.
     to_stage
         Where it wants to go.
-    artifact_digest
-        Digest of the logged model as it is now.
+    artifact_digest, artifact_files
+        Digest of the logged model as it is now, and of each of its files, to name the one that changed.
     holdout
         What the settings name as the holdout.
     holdout_digest
@@ -91,6 +92,7 @@ class Context:
     warn_inconclusive: bool
     max_age: dt.timedelta
     now: dt.datetime
+    artifact_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     holdout_problem: str = ""
     settings_place: str = ""
     contest: Contest | None = None
@@ -157,7 +159,7 @@ def _of_identity(evidence: Evidence, context: Context, again: str) -> list[Refus
         found.append(Refusal("evidence", f"its evidence is of {named[0]} v{named[1]}; {again}", integrity=True))
     if evidence.model.get("artifact_digest") != context.artifact_digest:
         message = (
-            f"its model files have changed since the gates ran: evidence {evidence.id} is of "
+            f"its model files have changed since the gates ran{_changed(evidence, context)}: evidence {evidence.id} is of "
             f"{_short(evidence.model.get('artifact_digest'))}, they are {_short(context.artifact_digest)}; {again}"
         )
         found.append(Refusal("artifact", message, integrity=True))
@@ -176,6 +178,16 @@ def _of_identity(evidence: Evidence, context: Context, again: str) -> list[Refus
         )
         found.append(Refusal("data", message, integrity=True))
     return found
+
+
+def _changed(evidence: Evidence, context: Context) -> str:
+    """Which files of the model are not as they were; empty for evidence that does not list them."""
+    before, now = evidence.model.get("files"), context.artifact_files
+    if not isinstance(before, Mapping):
+        return ""
+    said = [f"{path} {'altered' if path in now else 'gone'}" for path in before if now.get(path) != before[path]]
+    said += [f"{path} added" for path in now if path not in before]
+    return f" ({', '.join(said[:5])}{', …' if len(said) > 5 else ''})" if said else ""
 
 
 def _of_settings(evidence: Evidence, context: Context, again: str) -> list[Refusal]:

@@ -266,12 +266,18 @@ def _context(
         row.event.version == asked.version and row.event.to_stage == PRODUCTION and row.event.state in {"committed", "observed"}
         for row in desk.audit.rows(asked.name)
     )
+    artifact, files = "", {}
+    if isinstance(evidence, Evidence):
+        artifact = desk.registry.artifact_digest(version)
+        if artifact != evidence.model.get("artifact_digest"):
+            files = desk.registry.artifact_files(version)
     return policy.Context(
         name=asked.name,
         version=asked.version,
         move=move,
         to_stage=asked.to_stage,
-        artifact_digest=desk.registry.artifact_digest(version) if isinstance(evidence, Evidence) else "",
+        artifact_digest=artifact,
+        artifact_files=files,
         holdout=model.holdout,
         holdout_digest=digest,
         holdout_problem=problem,

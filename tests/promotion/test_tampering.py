@@ -66,8 +66,16 @@ def test_a_whole_new_evidence_under_the_old_name(world: World):
     assert_refused(world, rf"holds evidence {forged.id}, not ev-")
 
 
-@pytest.mark.parametrize("change", ["flip", "add", "rename", "remove"])
-def test_a_changed_model_artifact(world: World, change: str):
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ("flip", "data/weights.bin altered"),
+        ("add", "code.py added"),
+        ("rename", "data/weights.bin gone, data/other.bin added"),
+        ("remove", "data/weights.bin gone"),
+    ],
+)
+def test_a_changed_model_artifact(world: World, change: str, place: str):
     world.add_version()
     folder = world.model_folder("1")
     weights = folder / "data" / "weights.bin"
@@ -81,7 +89,7 @@ def test_a_changed_model_artifact(world: World, change: str):
         weights.unlink()
     code, said = verdict(world, "evidence", "verify", MODEL, "1")
     assert code == 1
-    assert "revenue v1: its model files have changed since the gates ran" in said
+    assert f"revenue v1: its model files have changed since the gates ran ({place})" in said
     assert_refused(world, "its model files have changed")
 
 
@@ -112,6 +120,7 @@ def test_a_swapped_settings_file(world: World):
     code, said = verdict(world, "evidence", "verify", MODEL, "1")
     assert code == 1
     assert "it was judged by settings sha256:" in said
+    assert str(world.folder / "mlgates.toml") in said
     assert_refused(world, "run: pytest --model-name revenue --model-version 1 by the settings in force")
 
 

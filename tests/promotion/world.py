@@ -164,6 +164,7 @@ class World:
                 "version": version.version,
                 "run_id": version.run_id,
                 "artifact_digest": self.registry.artifact_digest(version),
+                "files": self.registry.artifact_files(version),
             },
             "holdout": {"table": HOLDOUT, "version": at, "digest": table_digest(frame), "rows": len(frame)},
             "baseline": None,
