@@ -76,11 +76,11 @@ def list_(
 def verify(context: click.Context, anchor_files: tuple[str, ...], write_anchor: str | None) -> int:
     """Walk the hash chain and compare its head with every anchor: the tags of the registered models and --anchor files."""
     from pytest_mlgates.audit import anchor
-    from pytest_mlgates.services.moves import HEAD_TAG
+    from pytest_mlgates.services.moves import anchors as anchors_of
     from pytest_mlgates.wiring import Project
 
     project = Project.from_context(context)
-    anchors = {f"the tag of {n}": t for n in project.registry.names() if (t := project.registry.model_tags(n).get(HEAD_TAG))}
+    anchors = anchors_of(project.registry)
     for path in anchor_files:
         try:
             anchors[path] = Path(path).read_text("utf-8")
@@ -141,10 +141,17 @@ def archive(context: click.Context, actor: str) -> int:
     """Move rows past their retention (7 years for a regulated model, 1 year otherwise) to cold files; never younger ones."""
     from pytest_mlgates import provenance
     from pytest_mlgates.services.audit_archive import archive as move_old_rows
+    from pytest_mlgates.services.moves import anchors
     from pytest_mlgates.wiring import Project
 
     project = Project.from_context(context)
-    done = move_old_rows(project.audit, project.settings, now=dt.datetime.now(dt.UTC), actor=actor or provenance.actor())
+    done = move_old_rows(
+        project.audit,
+        project.settings,
+        now=dt.datetime.now(dt.UTC),
+        actor=actor or provenance.actor(),
+        anchors=anchors(project.registry),
+    )
     click.echo(f"{done.rows} rows moved to {done.file}" if done.rows else "no row is past its retention")
     return EXIT_OK
 
