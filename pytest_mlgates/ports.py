@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import datetime as dt
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     import pandas as pd
     import pyarrow as pa
@@ -208,6 +209,9 @@ class TableStore(Protocol):
 
     def prune(self, table: str, where: str) -> int:
         """Remove rows of an append-only table for its archive; return their number."""
+
+    def files(self, table: str, version: int | None = None) -> list[Path]:
+        """Data files of a version; empty where the lakehouse is no folder of this machine."""
 
     def guarded(self, table: str) -> bool:
         """Whether the table is append-only."""

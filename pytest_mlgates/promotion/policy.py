@@ -56,7 +56,8 @@ class Context:
     holdout
         What the settings name as the holdout.
     holdout_digest
-        Digest of the rows that the evidence names, as they are now; ``None`` where they cannot be read (``holdout_problem``).
+        Digest of the rows that the evidence names, as they are now; ``None`` where they cannot be read (``holdout_problem``,
+        which otherwise names data files whose bytes are not as they were).
     settings_digests
         Digests that may promote to this stage.
     required
@@ -170,10 +171,11 @@ def _of_identity(evidence: Evidence, context: Context, again: str) -> list[Refus
     elif context.holdout_digest is None:
         message = f"the holdout rows that it was judged on cannot be read: {context.holdout_problem}; {again}"
         found.append(Refusal("data", message, integrity=True))
-    elif data.get("digest") != context.holdout_digest:
+    elif data.get("digest") != context.holdout_digest or context.holdout_problem:
+        where = f" ({context.holdout_problem})" if context.holdout_problem else ""
         at = "" if data.get("version") is None else f"@{data['version']}"
         message = (
-            f"the holdout {data.get('table')}{at} has changed since the gates ran: evidence {evidence.id} is of "
+            f"the holdout {data.get('table')}{at} has changed since the gates ran{where}: evidence {evidence.id} is of "
             f"{_short(data.get('digest'))}, it is {_short(context.holdout_digest)}; restore it, or {again}"
         )
         found.append(Refusal("data", message, integrity=True))

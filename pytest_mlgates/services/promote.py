@@ -12,6 +12,7 @@ import datetime as dt
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pytest_mlgates import filedigests
 from pytest_mlgates.errors import EvidenceInvalid, MlgatesError, PromotionRefused
 from pytest_mlgates.evidence import Evidence
 from pytest_mlgates.ports import AuditEvent
@@ -297,14 +298,15 @@ def _context(
 
 
 def _holdout_now(desk: Desk, settings: Settings, name: str, evidence: Evidence) -> tuple[str | None, str]:
-    """Digest of the rows that the evidence names, as they are now; or why they cannot be read."""
+    """Digest of the rows that the evidence names, as they are now; or why they cannot be read, or which files are altered."""
     data = evidence.body["holdout"]
     try:
         if data.get("version") is None:
             return load_holdout(desk.audit.store, settings.model(name), settings.folder).digest, ""
         table = str(data["table"]).partition("@")[0]
         frame = desk.audit.store.read(table, version=int(data["version"])).to_pandas()
-        return table_digest(frame), ""
+        changed = filedigests.differing(data.get("files") or {}, desk.audit.store.files(table, int(data["version"])))
+        return table_digest(frame), f"data file {', '.join(changed[:3])}" if changed else ""
     except MlgatesError as error:
         return None, str(error)
     except Exception as error:  # noqa: BLE001 a data file with a changed byte makes its reader raise anything
