@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LEASE_S = 120.0
 WAIT_S = 300.0
 _LONGEST_PAUSE_S = 0.5
+_QUEUE = 10  # holders one after the other that one promoter waits for, in units of wait_s
 _CLOSING = frozenset({"committed", "aborted"})
 _held: set[str] = set()  # leases of this process, so that one it has let go of counts as dead
 
@@ -126,16 +127,16 @@ def acquire(
     lease_s
         Seconds after which a holder that shows no progress counts as dead.
     wait_s
-        Seconds after which waiting for a living holder is given up.
+        Seconds after which waiting for one living holder is given up; for a queue of them, ten times as many.
 
     Raises
     ------
     WriteConflict
-        A living holder kept the lease for ``wait_s`` seconds.
+        One living holder kept the lease for ``wait_s`` seconds, or a queue of them ten times as long.
     """
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + _QUEUE * wait_s
     while True:
-        left = max(deadline - time.monotonic(), 0.0)
+        left = min(wait_s, max(deadline - time.monotonic(), 0.0))
         head = settle(audit, event.model_name, recover=recover, lease_s=lease_s, wait_s=left, sleep=sleep)
         lease = _try_append(audit, event, head)
         if lease is not None:
@@ -156,15 +157,19 @@ def settle(
     Raises
     ------
     WriteConflict
-        A living holder kept the lease for ``wait_s`` seconds.
+        One living holder kept the lease for ``wait_s`` seconds, or a queue of them ten times as long.
     """
     watch = _Watch(lease_s)
-    deadline = time.monotonic() + wait_s
-    looked_at, current, pause = -1, None, 0.1
+    deadline, last = time.monotonic() + wait_s, time.monotonic() + _QUEUE * wait_s
+    looked_at, pause = -1, 0.1
+    current: AuditRow | None = None
     while True:
         head, _ = audit.head()
         if head != looked_at:  # eight waiting processes that read every row each time leave the holder no processor
-            looked_at, current, pause = head, open_intent(audit.rows(name)), 0.1
+            before, current = current, open_intent(audit.rows(name))
+            if current is not None and (before is None or before.seq != current.seq):  # another holder: it is getting on
+                deadline = min(time.monotonic() + wait_s, last)
+            looked_at, pause = head, 0.1
         if current is None:
             return head
         if watch.gives_up(current):

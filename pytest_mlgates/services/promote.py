@@ -7,6 +7,7 @@ is a row too.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from pytest_mlgates.services.challenge import contest_for
 from pytest_mlgates.services.crash import crash_point
 from pytest_mlgates.services.evaluate import load_holdout
 from pytest_mlgates.services.lease import LEASE_S, WAIT_S
-from pytest_mlgates.services.moves import Desk, NotMoved, make_move
+from pytest_mlgates.services.moves import Desk, NotMoved, anchor_head, make_move
 from pytest_mlgates.services.reconcile import Reconciliation, bring_together, reconcile
 
 if TYPE_CHECKING:
@@ -322,6 +323,8 @@ def _refuse(
         asked.name, asked.version, from_stage, asked.to_stage, asked.actor, "refused", rationale, asked.git_sha, evidence_id
     )
     desk.audit.append(event)
+    with contextlib.suppress(MlgatesError):  # the refusal stands, whether its row could be anchored or not
+        anchor_head(desk, asked.name)
     raise PromotionRefused(f"{asked.name} v{asked.version} stays in {from_stage}: {'; '.join(reasons)}", reasons)
 
 

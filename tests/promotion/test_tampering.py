@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -198,10 +199,15 @@ class TestAudit:
         self.rewrite(moved, self.rows(moved)[:-2])
         self.broken(moved, "the tail is cut")
 
+    def test_a_cut_tail_of_refusals(self, moved: World, tmp_path: Path):
+        shutil.copytree(self.folder(moved), tmp_path / "old")
+        assert verdict(moved, "promote", MODEL, "1", "--to", "None", "--reason", "try")[0] == 1
+        shutil.rmtree(self.folder(moved))
+        shutil.copytree(tmp_path / "old", self.folder(moved))
+        self.broken(moved, "the tail is cut: the tag of revenue has seen row 9, the table ends at row 8")
+
     def test_a_table_put_back_to_an_older_state(self, moved: World, tmp_path: Path):
         """A whole older copy has a chain and a transaction log that hold; only what was kept outside shows it."""
-        import shutil
-
         shutil.copytree(self.folder(moved), tmp_path / "old")
         anchor = tmp_path / "anchor.json"
         moved.promote("1", "Archived")
