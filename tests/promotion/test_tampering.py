@@ -201,7 +201,7 @@ class TestAudit:
 
     def test_a_cut_tail_of_refusals(self, moved: World, tmp_path: Path):
         shutil.copytree(self.folder(moved), tmp_path / "old")
-        assert verdict(moved, "promote", MODEL, "1", "--to", "None", "--reason", "try")[0] == 1
+        assert verdict(moved, "promote", MODEL, "1", "--to", "Production", "--reason", "try")[0] == 1
         shutil.rmtree(self.folder(moved))
         shutil.copytree(tmp_path / "old", self.folder(moved))
         self.broken(moved, "the tail is cut: the tag of revenue has seen row 9, the table ends at row 8")
