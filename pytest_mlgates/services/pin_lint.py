@@ -31,13 +31,14 @@ _SKIPPED_FOLDERS = frozenset(
 _NAME = rf"(?:[^\s'\"/\\,;()<>{HOLE}]|{HOLE}[^{HOLE}]*{HOLE})+"
 _URI = re.compile(
     rf"(?<![\w-])models:/+(?P<name>(?:{_NAME}/)*?{_NAME})/(?P<version>\d+|{HOLE}[^{HOLE}]*{HOLE})"
-    rf"(?=$|[\s'\"`,;:)\]>?#|&/\\]|\.(?:\s|$)|{HOLE})"
+    rf"(?=$|[\s'\"`,;:)\]}}>?#|&/\\]|\.(?:\s|$)|{HOLE})"
 )
 _SPACED_URI = re.compile(r"models:/+[^/:\x00\n]+ [^/:\x00\n]*/\d+/?")
 _REST = re.compile(r"model-versions/get\w*\?[^\s'\"]*\bversion=\d+")
 _GETTERS = frozenset({"get_model_version", "get_model_version_download_uri"})
 _LOADERS = frozenset({"load_model", "get_model", "get_registered_model", "load_registered_model"})
 _LOADS = re.compile(r"load|udf|model|predict|score|serve|deploy|(?:^|_)run(?:$|_)")
+_STREAMS = frozenset({"sys.stderr.write", "sys.stdout.write"})
 _PROSE = frozenset({"help", "description", "epilog", "doc", "reason", "message", "msg", "title", "usage"})
 _FILTER = re.compile(r"\bversion(?:_number)?\s*=\s*['\"]?\d+")
 _MESSAGES = frozenset({"print", "echo", "secho", "debug", "info", "warning", "warn", "error", "critical", "exception", "log"})
@@ -154,7 +155,7 @@ class _Visitor(ast.NodeVisitor):
             self.visit(node.test)
         elif isinstance(node, ast.keyword) and node.arg in _PROSE and isinstance(node.value, (ast.Constant, ast.JoinedStr)):
             return
-        elif isinstance(node, ast.Call) and _called(node) in _MESSAGES:
+        elif isinstance(node, ast.Call) and (_called(node) in _MESSAGES or ast.unparse(node.func) in _STREAMS):
             self._visit_message(node)
         elif not (isinstance(node, ast.Call) and self._pinned_call(node)) and not self._pinned_string(node):
             self.generic_visit(node)

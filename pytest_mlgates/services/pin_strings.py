@@ -17,7 +17,7 @@ WHOLE_NUMBER = ":d"
 _DEPTH = 12
 _PERCENT = re.compile(r"%(?:\((\w+)\))?[-+ #0]*\d*(?:\.\d+)?([sdrif%])")
 _TEMPLATE = re.compile(
-    r"\$\{\{\s*([^}]*?)\s*\}\}|\{\{\s*([^}]*?)\s*\}\}|\$\{(\w+)[^}]*\}|\$\((\w+)\)|\$(\w+)|\{(\w+)(?:[!:][^{}]*)?\}"
+    r"\$\{\{\s*([^}]*?)\s*\}\}|\{\{\s*([^}]*?)\s*\}\}|\$\{(\w+)[^}]*\}|\$\((\w+)\)|\$(\w+)|\{(\w+)(?:[!:][^{}\s]*)?\}"
 )
 _LAST_WORD = re.compile(r"(\w+)\W*$")
 _JOINERS = frozenset({"join", "urljoin", "PurePosixPath", "PosixPath", "PurePath", "Path"})
@@ -236,6 +236,9 @@ def _method(name: str, of: ast.expr, node: ast.Call, names: Names, depth: int) -
     if name in _SAME and not arguments:
         found = _part(of, names, depth)
         return found.lower() if name in {"lower", "casefold"} else found
+    if name in {"strip", "rstrip", "lstrip", "removesuffix", "removeprefix"} and len(arguments) == 1:
+        text, what = (_part(value, names, depth) for value in (of, arguments[0]))
+        return text if HOLE in what else str(getattr(text, name)(what))
     if name == "replace" and len(arguments) == 2:
         text, old, new = (_part(value, names, depth) for value in (of, *arguments))
         return text.replace(old, new) if old and HOLE not in old else text

@@ -63,6 +63,8 @@ PINS = [
     (".sql", "SELECT ml_predict('models:/revenue/' + CAST(@version AS varchar), x);\n", 1),
     (".sql", "SELECT ml_predict(format_string('models:/%s/%d', name, n), x);\n", 1),
     (".yaml", "uri: models:/revenue/$(MODEL_VERSION)\n", 1),
+    (".yaml", "env: {URI: models:/revenue/3}\n", 1),
+    (".py", "load('models:/revenue/'.rstrip('/') + '/' + '3')\n", 1),
 ]
 
 INNOCENT = [
@@ -88,6 +90,7 @@ INNOCENT = [
     (".py", "parser.add_argument('--model', help='such as models:/revenue/3')\n"),
     (".py", "for stage in ('Staging', 'Production'):\n    load(f'models:/{NAME}/{stage}')\n"),
     (".py", "PATTERN = re.compile(r'models:/([^/]+)/(\\d+)')\n"),
+    (".py", "sys.stderr.write('models:/revenue/3 is gone')\n"),
     (".py", "for mv in found:\n    client.get_model_version(mv.name, mv.version)\n"),
     (".py", "# Databricks notebook source\n# MAGIC %md\n# MAGIC It was models:/revenue/3\n"),
     (".sql", "SELECT a + 3, 'models:/' || 'rev3' || '/Production' FROM t WHERE version = 3;\n"),
