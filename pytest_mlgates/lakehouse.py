@@ -144,6 +144,12 @@ class Lakehouse:
         except (DeltaError, OSError) as error:
             raise LakehouseError(f"cannot remove rows of {table}: {_one_line(error)}") from error
 
+    def files(self, table: str, version: int | None = None) -> list[Path]:
+        """Data files of a version; empty where the lakehouse is no folder of this machine."""
+        if not self._local:
+            return []
+        return [Path(uri.removeprefix("file://")) for uri in self._open(table, version).file_uris()]
+
     def guarded(self, table: str) -> bool:
         """Whether the table is append-only."""
         return bool(self._open(table).metadata().configuration.get("delta.appendOnly") == "true")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import datetime as dt
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     import pandas as pd
     import pyarrow as pa
@@ -88,6 +89,9 @@ class ModelRegistry(Protocol):
 
     def artifact_digest(self, version: ModelVersion) -> str:
         """``sha256:`` over the path, size and content of every file of the logged model."""
+
+    def artifact_files(self, version: ModelVersion) -> dict[str, str]:
+        """Path to ``sha256:`` of the content, for every file of the logged model."""
 
     def read_artifact(self, version: ModelVersion, path: str) -> bytes | None:
         """One artifact of the version's run, ``None`` where it is absent."""
@@ -205,6 +209,9 @@ class TableStore(Protocol):
 
     def prune(self, table: str, where: str) -> int:
         """Remove rows of an append-only table for its archive; return their number."""
+
+    def files(self, table: str, version: int | None = None) -> list[Path]:
+        """Data files of a version; empty where the lakehouse is no folder of this machine."""
 
     def guarded(self, table: str) -> bool:
         """Whether the table is append-only."""

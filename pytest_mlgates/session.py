@@ -281,7 +281,13 @@ class GateRun:
                 return
             document = evidence.build(
                 report,
-                model={"name": version.name, "version": version.version, "run_id": version.run_id, "artifact_digest": digest},
+                model={
+                    "name": version.name,
+                    "version": version.version,
+                    "run_id": version.run_id,
+                    "artifact_digest": digest,
+                    "files": registry.artifact_files(version),
+                },
                 holdout=subject.get("holdout", {}),
                 baseline=subject.get("baseline", {}),
                 settings_digest=self.project.settings.digest(report.model),

@@ -153,6 +153,11 @@ class MlflowRegistry:
         """``sha256:`` over path, size and content of every file of the logged model."""
         return folder_digest(self.artifact_folder(version))
 
+    def artifact_files(self, version: ModelVersion) -> dict[str, str]:
+        """Path to ``sha256:`` of the content, for every file of the logged model."""
+        folder = self.artifact_folder(version)
+        return {path.relative_to(folder).as_posix(): f"sha256:{_content(path)}" for path in _model_files(folder)}
+
     def read_artifact(self, version: ModelVersion, path: str) -> bytes | None:
         """One artifact of the version's run, ``None`` where it is absent."""
         run_id = self._artifact_run(version)
@@ -360,11 +365,18 @@ def cast(frame: Any, columns: tuple[Column, ...]) -> Any:
 def folder_digest(folder: Path) -> str:
     """``sha256:`` over path, size and content of every file below a folder, in path order."""
     total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in _NOT_PART_OF_A_MODEL):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0{content}\n".encode())
+    for path in _model_files(folder):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0{_content(path)}\n".encode())
     return "sha256:" + total.hexdigest()
+
+
+def _model_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() not in _NOT_PART_OF_A_MODEL)
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def without_password(uri: str) -> str:
