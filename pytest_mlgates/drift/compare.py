@@ -286,9 +286,9 @@ def _alarm_p(cells: Cells, numbers: Mapping[str, Any], design: Design) -> float:
     """Return the p-value that the alarm rests on.
 
     Chi-square where the column is discrete; else Kolmogorov-Smirnov, which sees a spike, and Cramér-von Mises, which sees a
-    shift a third sooner, and chi-square as well where rows are missing (the smallest times their number: Bonferroni). Where past windows are known, the current one must stand out from them too: its
-    chi-square per degree of freedom against theirs, an F-test (Rao & Scott 1984 for the scaling, Satterthwaite for the
-    degrees of freedom).
+    shift a third sooner, and chi-square as well where rows are missing: the smallest times their number (Bonferroni). Where
+    past windows are known, the current one must stand out from them too: its chi-square per degree of freedom against
+    theirs, an F-test (Rao & Scott 1984 for the scaling, Satterthwaite for the degrees of freedom).
     """
     if cells.discrete:
         p = float(numbers["chi2_p"])
