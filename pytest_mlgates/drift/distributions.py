@@ -205,22 +205,49 @@ class Profiled:
         return cls(edges, np.zeros(k), np.zeros(k), np.zeros(k + 1), 0.0, 0.0, Moments())
 
     @classmethod
-    def of(cls, values: NDArray[np.float64], edges: NDArray[np.float64], *, missing: float, infinite: float) -> Profiled:
-        """Count finite values: one sort, then two look-ups per edge (five times cheaper than binning each value)."""
+    def of(
+        cls,
+        values: NDArray[np.float64],
+        edges: NDArray[np.float64],
+        *,
+        missing: float,
+        infinite: float,
+        ordered: bool = False,
+    ) -> Profiled:
+        """Count values: one sort, then two look-ups per edge (five times cheaper than binning each value).
+
+        ``ordered`` says that they are sorted already. A NaN counts as missing, an infinite value as infinite, each beside
+        those that are given.
+        """
         room = np.empty(values.size + 1)  # one more, so that the last segment below may end past the last value
-        ordered = room[:-1]
-        ordered[:] = values
+        kept = room[:-1]
+        kept[:] = values
         room[-1] = 0.0
-        ordered.sort()
-        left = np.searchsorted(ordered, edges, side="left")
-        right = np.searchsorted(ordered, edges, side="right")
+        if not ordered:
+            kept.sort()
+        if kept.size and not (math.isfinite(kept[0]) and math.isfinite(kept[-1])):  # NaN sorts last
+            first, last = np.searchsorted(kept, [-np.inf, np.inf], side="right")
+            finite = kept[first : np.searchsorted(kept, np.inf, side="left")]
+            not_numbers = float(kept.size - last)
+            rest = float(kept.size - finite.size) - not_numbers
+            return cls.of(finite, edges, missing=missing + not_numbers, infinite=infinite + rest, ordered=True)
+        left = np.searchsorted(kept, edges, side="left")
+        right = left.copy()
+        hit = np.flatnonzero(room[left] == edges)  # few of the edges of a smooth column meet a value again
+        right[hit] = np.searchsorted(kept, edges[hit], side="right")
         starts = np.concatenate([[0], right])
-        ends = np.concatenate([left, [ordered.size]])
+        ends = np.concatenate([left, [kept.size]])
         # every second segment lies between two edges; reduceat answers an empty one with a value, which is not a sum
         between = np.add.reduceat(room, np.column_stack([starts, ends]).ravel())[::2]
         sums = np.where(ends > starts, between, 0.0)
-        moments = Moments.of(ordered, ordered=True)
-        return cls(edges, left.astype(float), (right - left).astype(float), sums, missing, infinite, moments)
+        equal = (right - left).astype(float)
+        moments = Moments()
+        if kept.size:
+            mean = float(sums.sum() + np.einsum("i,i->", equal, edges)) / kept.size
+            low, high = float(kept[0]), float(kept[-1])
+            kept -= mean
+            moments = Moments(float(kept.size), mean, float(np.einsum("i,i->", kept, kept)), low, high)
+        return cls(edges, left.astype(float), equal, sums, missing, infinite, moments)
 
     def __add__(self, other: Profiled) -> Profiled:
         """Counts of both sets of rows; the edges must be the same."""
