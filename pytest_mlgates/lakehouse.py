@@ -20,7 +20,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from pytest_mlgates.errors import LakehouseError, WriteConflict, nearest
 
 _NAME = re.compile(r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$")
-_COMMIT_RETRIES = 50  # 8 processes x 100 appends lose none with it; deltalake's default of 15 loses 21 of 800
+_COMMIT_RETRIES = 50  # deltalake's default of 15 loses 21 of 800 appends by 8 processes on a quiet machine
+_APPEND_WAIT_S = 60.0
 _CREATE_TRIES = 10
 _BULK = ("datafusion.execution.batch_size = 65536", "datafusion.execution.target_partitions = 1")
 
@@ -111,22 +112,40 @@ class Lakehouse:
         handle = self._open(table)
         data = self._fit(table, rows, pa.schema(handle.schema().to_arrow()))
         if transaction is None:
-            properties = CommitProperties(max_commit_retries=_COMMIT_RETRIES)
-        else:
-            name, seq = transaction
-            last = handle.transaction_version(name)
-            if last is not None and last >= seq:
-                raise WriteConflict(f"{table}: {name} is already at {last}, wanted {seq}; read again and retry")
-            properties = CommitProperties(app_transactions=[Transaction(name, seq)], max_commit_retries=0)
+            return self._append_anyhow(table, handle, data)
+        name, seq = transaction
+        last = handle.transaction_version(name)
+        if last is not None and last >= seq:
+            raise WriteConflict(f"{table}: {name} is already at {last}, wanted {seq}; read again and retry")
+        self._commit(table, handle, data, CommitProperties(app_transactions=[Transaction(name, seq)], max_commit_retries=0))
+        return int(handle.version())
+
+    def _append_anyhow(self, table: str, handle: DeltaTable, data: pa.Table) -> int:
+        """Append whoever else writes: a commit that failed left nothing behind, so it is made again on a fresh handle.
+
+        Delta's own retries do not wait; on a busy machine 8 writers use up 50 of them. Ours do, by chance, up to `_APPEND_WAIT_S`.
+        """
+        deadline = time.monotonic() + _APPEND_WAIT_S
+        while True:
+            try:
+                self._commit(table, handle, data, CommitProperties(max_commit_retries=_COMMIT_RETRIES))
+                return int(handle.version())
+            except WriteConflict:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(0.05, 0.5))
+                handle = self._open(table)
+
+    @staticmethod
+    def _commit(table: str, handle: DeltaTable, data: pa.Table, properties: CommitProperties) -> None:
         try:
             write_deltalake(handle, data, mode="append", commit_properties=properties)
         except CommitFailedError as error:
             raise WriteConflict(f"{table}: another writer committed first ({error}); read again and retry") from error
         except (DeltaError, OSError) as error:
             raise LakehouseError(
-                f"cannot append {rows.num_rows} rows to {table} at {self.uri(table)}: {_one_line(error)}"
+                f"cannot append {data.num_rows} rows to {table} at {handle.table_uri}: {_one_line(error)}"
             ) from error
-        return int(handle.version())
 
     def transaction(self, table: str, name: str) -> int | None:
         """The last committed number of an application transaction."""
