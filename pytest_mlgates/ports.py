@@ -190,9 +190,15 @@ class TableStore(Protocol):
         """Read rows; ``where`` is a SQL predicate over the table's columns. Right on tables with deletion vectors."""
 
     def batches(
-        self, table: str, *, columns: Sequence[str] | None = None, where: str | None = None, version: int | None = None
+        self,
+        table: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        version: int | None = None,
+        bulk: bool = False,
     ) -> Iterator[pa.RecordBatch]:
-        """Like `read`, as a stream."""
+        """Like `read`, as a stream; with ``bulk`` for one thread in large batches, where texts may be string views."""
 
     def append(self, table: str, rows: pa.Table, *, transaction: tuple[str, int] | None = None) -> int:
         """Append rows and return the table's new version.
