@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 _COLUMNS = ("run_id", "run_timestamp", "model_name", "model_version", "metric_type", "value", "current_days")
 LOOP_RULE = "mlgates-loop-"
 """A rule of a closed-loop test sees the rows that this test injected and no others; every other rule sees all but those."""
-_LOOP_ROWS = "injected-loop-"
+LIVE_LOOP_RULE = LOOP_RULE + "live-"
+"""A rule of a closed-loop test on the deployed parts: its messages go where the model's own rule sends them."""
+LOOP_ROWS = "injected-loop-"
+"""Run ids of the rows that a closed-loop test injects; the name of its rule ends in the rest of the id."""
 _CLOCK_SKEW = dt.timedelta(minutes=5)
 _AGGREGATES = {"max": "max(value)", "min": "min(value)", "avg": "avg(value)", "median": "median(value)"}
 
@@ -46,7 +49,7 @@ def bins_by_model(store: TableStore, rule: AlertRule, *, since: dt.datetime, now
     rows = store.read(rule.table, columns=_COLUMNS, where=where)
     width = rule.bin_minutes * 60_000_000
     is_loop = rule.name.startswith(LOOP_RULE)
-    loop_rows = _LOOP_ROWS + (rule.name.removeprefix(LOOP_RULE) if is_loop else "")
+    loop_rows = LOOP_ROWS + (rule.name.removeprefix(LOOP_RULE) if is_loop else "")
     with duckdb.connect() as connection:
         connection.register("metrics", rows)
         found = connection.execute(

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pytest_mlgates.config import Settings
 
 log = logging.getLogger("mlgates.alerts")
+CONCEPT_REASON = "concept_alert"
+"""Concept drift: fresh labels may teach the wrong thing, so a person looks first, whatever the model's mode."""
 MAX_BODY = 256 * 1024
 """Bytes of a delivery; Azure's own are a few kB."""
 
@@ -236,7 +238,7 @@ class Receiver:
             last = self._inbox.last_started(model)
             if last is not None and now < last + days * 86_400:
                 return "suppressed", f"cool-down of {days:g} days"
-        if retrain.mode == "manual":
+        if retrain.mode == "manual" or alert.custom("trigger_reason") == CONCEPT_REASON:
             return "waiting", "waits for mlgates retrain approve"
         return "queued", ""
 
