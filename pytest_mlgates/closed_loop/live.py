@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pytest_mlgates.closed_loop.parts import LoopOpen, Seen
+from pytest_mlgates.closed_loop.parts import LoopOpen, Seen, alert_of
 
 if TYPE_CHECKING:
     from pytest_mlgates.config import AlertRule, Channel
@@ -33,7 +33,6 @@ class LiveParts:
         channels = group.channels if group is not None else ()
         self._webhooks = [c for c in channels if c.kind == "webhook"]
         self._people = [c for c in channels if c.kind != "webhook"]
-        self._model = ""
 
     def start(self) -> None:
         """Nothing is started: the parts are deployed."""
@@ -100,8 +99,8 @@ class LiveParts:
 
     def _seen_in_registry(self, alert_id: str) -> Seen | None:
         registry = self._project.registry
-        for model in registry.names():
-            for version in registry.versions(model):
-                if version.tags.get("alert_id") == alert_id:
+        for rule in self.settings.alerts.rules:  # the run's own, of one model
+            for version in reversed(registry.versions(rule.model)):
+                if alert_of(registry, version) == alert_id:
                     return Seen("succeeded" if version.stage == "Staging" else "running", f"seen as {version.label}")
         return None

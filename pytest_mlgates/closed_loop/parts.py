@@ -9,10 +9,19 @@ from pytest_mlgates.errors import MlgatesError
 
 if TYPE_CHECKING:
     from pytest_mlgates.config import Settings
+    from pytest_mlgates.ports import ModelRegistry, ModelVersion
 
 
 class LoopOpen(MlgatesError):
     """A step of the loop did not happen."""
+
+
+def alert_of(registry: ModelRegistry, version: ModelVersion) -> str:
+    """The alert that a version was trained for, by its own tag, else by its run's; empty where there is none."""
+    if "alert_id" in version.tags or not version.run_id:
+        return version.tags.get("alert_id", "")
+    info = registry.run_info(version)
+    return info.tags.get("alert_id", "") if info is not None else ""
 
 
 class Seen(NamedTuple):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_mlgates.alerts.query import LIVE_LOOP_RULE, LOOP_ROWS, LOOP_RULE
-from pytest_mlgates.closed_loop.parts import LoopOpen, Parts, Seen
+from pytest_mlgates.closed_loop.parts import LoopOpen, Parts, Seen, alert_of
 from pytest_mlgates.closed_loop.record import STEPS, Record
 from pytest_mlgates.errors import MlgatesError
 
@@ -135,10 +135,14 @@ class ClosedLoop:
     def registered(self) -> str:
         """Step 5: a new version carries this alert's id, and the retraining succeeded."""
         self._wait(lambda: self._job("succeeded"), "the retraining did not succeed")
-        made = [v for v in self.project.registry.versions(self.model) if v.tags.get("alert_id") == self.alert_id]
-        _expect(len(made) == 1, f"{len(made)} versions carry alert {self.alert_id}, not one")
+        registry = self.project.registry
+        fresh = [v for v in registry.versions(self.model) if v.version not in self._before]
+        made = [v for v in fresh if alert_of(registry, v) == self.alert_id]
+        _expect(
+            len(made) == 1,
+            f"{len(made)} new versions (of {len(fresh)}) or their runs are tagged alert_id = {self.alert_id}, not one",
+        )
         self.version = made[0].version
-        _expect(self.version not in self._before, f"version {self.version} is not new")
         return f"v{self.version}"
 
     def audited(self) -> str:
