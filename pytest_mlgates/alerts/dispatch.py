@@ -8,14 +8,14 @@ import fnmatch
 import queue
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
 from pytest_mlgates.alerts import ledger as ledgers
 from pytest_mlgates.alerts.ledger import SAID_EVENTS, AlertRow, Ledger
 from pytest_mlgates.alerts.messages import Notice, clean
-from pytest_mlgates.alerts.query import LIVE_LOOP_RULE, LOOP_RULE, drifted_features
+from pytest_mlgates.alerts.query import LIVE_LOOP_RULE, LOOP_RULE, certainty, drifted_features
 from pytest_mlgates.alerts.sinks import Outcome, deliver
 
 if TYPE_CHECKING:
@@ -154,7 +154,11 @@ def notice_of(store: TableStore, ledger: Ledger, settings: Settings, row: AlertR
     first, *rest = row.message.splitlines() or [""]
     facts = dict(line.split(": ", 1) for line in rest if ": " in line)
     retrain, note = _retraining(ledger, settings, rule, row)
-    features = drifted_features(store, rule.table, row.drift_run_id) if rule and row.event in ledgers.INCIDENT_EVENTS else []
+    features: list[dict[str, Any]] = []
+    if rule and row.event in ledgers.INCIDENT_EVENTS:
+        features = drifted_features(store, rule.table, row.drift_run_id)
+        sure = certainty(store, rule.table, row.drift_run_id, row.metric)
+        facts |= {"How sure": sure} if sure else {}
     return Notice(
         alert_id=row.alert_id,
         about=row.about or row.event,

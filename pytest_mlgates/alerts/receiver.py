@@ -38,7 +38,7 @@ CONCEPT_REASON = "concept_alert"
 """Concept drift: fresh labels may teach the wrong thing, so a person looks first, whatever the model's mode."""
 MAX_BODY = 256 * 1024
 """Bytes of a delivery; Azure's own are a few kB."""
-BODY_S = 10.0
+BODY_S = 30.0
 """Seconds within which a delivery's body has to be there: who sends a byte a minute is nobody's alert."""
 
 Scope = MutableMapping[str, Any]

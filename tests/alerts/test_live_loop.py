@@ -68,7 +68,7 @@ def test_a_live_run_goes_over_the_deployed_parts_and_leaves_the_deployment_alone
     inject(store, 0.11, model=MODEL, days=14, run="drift-real")
     summary = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    loop = open_loop(Project.open(world.folder / "mlgates.toml"), MODEL, deadline_s=120, live=True)
+    loop = open_loop(Project.open(world.folder / "mlgates.toml"), MODEL, deadline_s=300, live=True)
     for number, action in enumerate(
         (loop.inject, loop.fires, loop.received, loop.pipeline_ran, loop.registered, loop.audited, loop.told), start=1
     ):
