@@ -16,7 +16,7 @@ def job_summary(reports: Sequence[RunReport]) -> str:
     lines: list[str] = []
     for report in reports:
         lines += [
-            f"### {_cell(conclusion(report))}",
+            f"### {cell(conclusion(report))}",
             "",
             "| gate | estimate | interval | limit | n | verdict | |",
             "|-|-|-|-|-|-|-|",
@@ -24,12 +24,12 @@ def job_summary(reports: Sequence[RunReport]) -> str:
         for r in report.results:
             cells = [r.gate, number(r.estimate), bounds(r), number(r.threshold), f"{r.n:,}"]
             cells += [f"{_MARKS[r.verdict]} {r.verdict.value}", r.hint or r.summary]
-            lines.append("| " + " | ".join(_cell(c) for c in cells) + " |")
+            lines.append("| " + " | ".join(cell(c) for c in cells) + " |")
         lines.append("")
     return "\n".join(lines) + "\n"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that stays text inside a Markdown table."""
     safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")
     return safe.replace("`", "&#96;").replace("[", "&#91;").replace("@", "&#64;")
