@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_mlgates.report.terminal import conclusion, number
-from pytest_mlgates.report.text import printable
+from pytest_mlgates.report.terminal import conclusion
+from pytest_mlgates.report.text import number, printable
 from pytest_mlgates.results import RunReport, Verdict
 
 _MARKS = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.INCONCLUSIVE: "❔", Verdict.SKIP: "➖", Verdict.ERROR: "💥"}
