@@ -144,6 +144,11 @@ class Lakehouse:
         except (DeltaError, OSError) as error:
             raise LakehouseError(f"cannot remove rows of {table}: {_one_line(error)}") from error
 
+    def size_bytes(self, table: str) -> int:
+        """Bytes of the files that the table's newest version is made of."""
+        sizes = pa.table(self._open(table).get_add_actions()).column("size_bytes").to_pylist()
+        return sum(int(size or 0) for size in sizes)
+
     def guarded(self, table: str) -> bool:
         """Whether the table is append-only."""
         return bool(self._open(table).metadata().configuration.get("delta.appendOnly") == "true")

@@ -206,6 +206,9 @@ class TableStore(Protocol):
     def prune(self, table: str, where: str) -> int:
         """Remove rows of an append-only table for its archive; return their number."""
 
+    def size_bytes(self, table: str) -> int:
+        """Bytes of the files that the table's newest version is made of."""
+
     def guarded(self, table: str) -> bool:
         """Whether the table is append-only."""
 

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "expect": ("registry:expect", "Store today's predictions as what gate 2 expects of a version."),
     "plan": ("plan:plan", "Per gate: the defect that today's holdout can detect, and the rows it would need."),
     "evidence": ("evidence:evidence", "Show or verify the evidence of a version."),
+    "dashboard": ("dashboard:dashboard", "Write or serve the operations page."),
     "report": ("report:report", "Write the evidence of a version as one self-contained page."),
     "promote": ("promote:promote", "Move a version to a stage, on evidence."),
     "rollback": ("promote:rollback", "Return to the version that was Production before."),
