@@ -447,6 +447,23 @@ class Cost(_Section):
         return next((c for pattern, c in self.centers.items() if fnmatch.fnmatchcase(model, pattern)), "")
 
 
+class Readiness(_Section):
+    """What readiness cannot find by itself: relative paths are relative to the settings file."""
+
+    runbook: str = ""
+    """The on-call runbook; must name the drift procedure."""
+    postmortem: str = ""
+    """The template of a postmortem."""
+    endpoint: str = ""
+    """Scoring address of an endpoint that is not below ``.mlgates/endpoints``."""
+    runs: Count = 7
+    """Scheduled runs that must have ended well, one after the other."""
+    max_hours: Positive = 26.0
+    """Age of the newest scheduled run above which the schedule does not hold (a day and some slack)."""
+    loop_days: Positive = 30.0
+    """Age of the newest closed loop above which it counts as untested."""
+
+
 class Settings(_Section):
     """Everything in force for one run."""
 
@@ -456,6 +473,7 @@ class Settings(_Section):
     policy: Policy = Policy()
     alerts: Alerts = Alerts()
     cost: Cost = Cost()
+    readiness: Readiness = Readiness()
     path: Path | None = None
     """The file these settings come from; ``None`` when they were built in code."""
 
