@@ -149,6 +149,13 @@ class Lakehouse:
         sizes = pa.table(self._open(table).get_add_actions()).column("size_bytes").to_pylist()
         return sum(int(size or 0) for size in sizes)
 
+    def vacuum(self, table: str, *, retain_hours: int, dry_run: bool) -> int:
+        """Remove the files that no version of the last hours needs; with ``dry_run`` only count them."""
+        try:
+            return len(self._open(table).vacuum(retention_hours=retain_hours, dry_run=dry_run, enforce_retention_duration=True))
+        except (DeltaError, OSError) as error:
+            raise LakehouseError(f"cannot vacuum {table}: {_one_line(error)}") from error
+
     def guarded(self, table: str) -> bool:
         """Whether the table is append-only."""
         return bool(self._open(table).metadata().configuration.get("delta.appendOnly") == "true")

@@ -7,13 +7,15 @@ replacing it would tear other words apart.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import os
 import re
+import sys
 import urllib.parse
-from collections.abc import Iterable, Mapping
-from typing import IO, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any, TextIO, cast
 
 MASK = "***"
 _WORTH_HIDING = 8
@@ -89,3 +91,14 @@ class RedactingStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def redacting() -> Iterator[None]:
+    """Let nothing secret out of this process' standard output and error inside the block."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = cast("TextIO", RedactingStream(before[0])), cast("TextIO", RedactingStream(before[1]))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before

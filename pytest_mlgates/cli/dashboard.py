@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import http.server
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,6 @@ from pytest_mlgates.errors import EXIT_OK, MlgatesError, UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from pytest_mlgates.wiring import Project
 
 
 @click.command()
@@ -27,18 +24,19 @@ if TYPE_CHECKING:
 @click.pass_context
 def dashboard(context: click.Context, out: Path | None, port: int, days: int, *, serve: bool) -> int:
     """Show what serves, the race, drift, alerts, promotions, the endpoint, batch runs, readiness and cost on one page."""
+    from pytest_mlgates.pages import operations
     from pytest_mlgates.report import page
     from pytest_mlgates.wiring import Project
 
     project = Project.from_context(context)
     if not serve:
-        written = page.write(out or Path("mlgates-operations.html"), render(project, days))
+        written = page.write(out or Path("mlgates-operations.html"), operations(project, days))
         click.echo(f"page {written}")
         return EXIT_OK
     if out is not None:
         raise UsageProblem("--out writes a file and --serve serves the page; give one of the two")
     try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(lambda: render(project, days)))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(lambda: operations(project, days)))
     except OSError as error:
         raise UsageProblem(f"cannot listen on 127.0.0.1:{port}: {error.strerror}; choose another --port") from None
     click.echo(f"serving http://127.0.0.1:{server.server_address[1]}/ until Ctrl-C")
@@ -49,16 +47,6 @@ def dashboard(context: click.Context, out: Path | None, port: int, days: int, *,
     finally:
         server.server_close()
     return EXIT_OK
-
-
-def render(project: Project, days: int = 365) -> str:
-    """Return the page of a project, its models' readiness included."""
-    from pytest_mlgates.report.operations import operations_page
-    from pytest_mlgates.services.operations import gather
-
-    now = dt.datetime.now(dt.UTC)
-    document = gather(project.registry, project.lakehouse, project.audit, project.settings, now=now, days=days)
-    return operations_page(document)
 
 
 def _handler(make: Callable[[], str]) -> type[http.server.BaseHTTPRequestHandler]:

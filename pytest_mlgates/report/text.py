@@ -37,3 +37,9 @@ def compact(value: float) -> str:
         if abs(value) >= size:
             return f"{value / (1e3 if unit == 'k' else size):.4g}{unit}"
     return f"{value:.4g}"
+
+
+def in_markdown(text: str) -> str:
+    """Text that stays text inside a Markdown table: no markup, no mention, no link."""
+    safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")
+    return safe.replace("`", "&#96;").replace("[", "&#91;").replace("@", "&#64;").replace("*", "&#42;").replace("_", "&#95;")
