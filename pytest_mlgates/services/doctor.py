@@ -49,7 +49,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
     Symptom(3, "experiment not found", r"experiment.{0,60}(not found|does not exist|404)|no experiment",
             "the experiment was made elsewhere, or its path is relative",
             "name it with a leading slash (/Shared/NAME), and check tracking_uri and MLFLOW_TRACKING_URI: mlgates registry"),
-    Symptom(4, "endpoint times out", r"(endpoint|score|smoke).{0,80}(timed? ?out|not ready|does not answer|503)|min_?instances.{0,4}0",
+    Symptom(4, "endpoint times out", r"(endpoint|score|smoke).{0,80}(tim(es?|ed)?[ -]?out|not ready|not answer|503)|mininstances.{0,4}0",
             "the endpoint is paused or has no instances",
             "start it (mlgates endpoint serve), or update its definition to minInstances >= 2"),
     Symptom(5, "transition_model_version_stage: permission denied", r"permission[ _]denied|\b403\b|forbidden",
