@@ -68,8 +68,7 @@ class MlflowRegistry:
             raise RegistryUnavailable(message)
         for name in ("mlflow", "alembic"):  # migrations and per-call notices are not ours to print
             logging.getLogger(name).setLevel(logging.ERROR)
-        with _quiet():
-            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self.client = self._ask(lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
 
     @property
     def uri(self) -> str:

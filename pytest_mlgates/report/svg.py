@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 
-from pytest_mlgates.report.text import clipped, compact
+from pytest_mlgates.report.text import clipped, compact, printable
 
 WIDTH = 400
 _LEFT, _RIGHT = 44, 10
@@ -89,11 +89,15 @@ class Axis:
         return [round(step * (first + i), 12) for i in range(most + 2) if step * (first + i) <= self.high + step * 1e-9]
 
 
+def _safe(words: str) -> str:
+    return html.escape(printable(words))
+
+
 def text(x: float, y: float, words: str, *, at: str = "start", tone: str = "") -> str:
     """One line of text, escaped."""
     anchor = f' text-anchor="{at}"' if at != "start" else ""
     kind = f' class="{tone}"' if tone else ""
-    return f'<text x="{x:g}" y="{y:g}"{anchor}{kind}>{html.escape(words)}</text>'
+    return f'<text x="{x:g}" y="{y:g}"{anchor}{kind}>{_safe(words)}</text>'
 
 
 def picture(body: Iterable[str], *, title: str, about: str, height: float, key: str) -> str:
@@ -101,7 +105,7 @@ def picture(body: Iterable[str], *, title: str, about: str, height: float, key: 
     name = html.escape(f"svg-{key}", quote=True)
     return (
         f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-labelledby="{name}-t {name}-d">'
-        f'<title id="{name}-t">{html.escape(title)}</title><desc id="{name}-d">{html.escape(about)}</desc>{"".join(body)}</svg>'
+        f'<title id="{name}-t">{_safe(title)}</title><desc id="{name}-d">{_safe(about)}</desc>{"".join(body)}</svg>'
     )
 
 

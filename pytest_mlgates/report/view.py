@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_mlgates.config import GATES
-from pytest_mlgates.evidence import Evidence
+from pytest_mlgates.evidence import Evidence, canonical_bytes
 from pytest_mlgates.report import svg
 from pytest_mlgates.report.page import MOST_ROWS, Block, Section, Source, Table, drawn, shown
 from pytest_mlgates.report.terminal import conclusion
@@ -35,9 +36,10 @@ def evidence_pages(documents: Sequence[Evidence]) -> dict[str, Any]:
 
 
 def _document(evidence: Evidence, key: str) -> dict[str, Any]:
-    source = Source(evidence.body)
+    body = json.loads(canonical_bytes(evidence.body))  # in one order, whatever way the document came
+    source = Source(body)
     report = evidence.report()
-    results = list(evidence.body["results"])
+    results = body["results"]
     order = sorted(range(len(results)), key=lambda i: (_rank(str(results[i]["gate"])), i))
     sections = [_gate(source, i, results[i], f"{key}-{i}") for i in order]
     return {
@@ -55,7 +57,7 @@ def _document(evidence: Evidence, key: str) -> dict[str, Any]:
         "overview": [_overview_row(source, i, results[i], f"{key}-{i}") for i in order],
         "sections": [s for s in sections if s.blocks or s.title in GATES or s.verdict not in ("pass", "skip")],
         "plain": [s for s in sections if not (s.blocks or s.title in GATES or s.verdict not in ("pass", "skip"))],
-        "provenance": _provenance(evidence, source),
+        "provenance": _provenance(evidence, source, body),
         "seal": evidence.seal,
     }
 
@@ -429,8 +431,7 @@ _BLOCKS: dict[str, Callable[[Source, Mapping[str, Any], str], Iterator[Block]]] 
 }
 
 
-def _provenance(evidence: Evidence, source: Source) -> list[Table]:
-    body = evidence.body
+def _provenance(evidence: Evidence, source: Source, body: Mapping[str, Any]) -> list[Table]:
     tables = []
     for part in ("model", "holdout", "baseline", "git", "environment"):
         found = body.get(part)
