@@ -78,7 +78,6 @@ def test_cost_is_seconds_times_rate(told, ready_once):
     assert sum(s["amount"] for s in found["surfaces"].values()) == pytest.approx(found["total"])
     assert sum(t["amount"] for t in found["tiles"]) == pytest.approx(found["total"])
     assert {t["cost_center"] for t in found["tiles"]} == {"cc-1"}
-    assert {t["intent"] for t in found["tiles"]} == {"production", "untagged"}
 
 
 def test_readiness_is_on_the_page(ready_once):
