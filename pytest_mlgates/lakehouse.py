@@ -184,6 +184,18 @@ class Lakehouse:
             return []
         return [Path(uri.removeprefix("file://")) for uri in self._open(table, version).file_uris()]
 
+    def size_bytes(self, table: str) -> int:
+        """Bytes of the files that the table's newest version is made of."""
+        sizes = pa.table(self._open(table).get_add_actions()).column("size_bytes").to_pylist()
+        return sum(int(size or 0) for size in sizes)
+
+    def vacuum(self, table: str, *, retain_hours: int, dry_run: bool) -> int:
+        """Remove the files that no version of the last hours needs; with ``dry_run`` only count them."""
+        try:
+            return len(self._open(table).vacuum(retention_hours=retain_hours, dry_run=dry_run, enforce_retention_duration=True))
+        except (DeltaError, OSError) as error:
+            raise LakehouseError(f"cannot vacuum {table}: {_one_line(error)}") from error
+
     def guarded(self, table: str) -> bool:
         """Whether the table is append-only."""
         return bool(self._open(table).metadata().configuration.get("delta.appendOnly") == "true")

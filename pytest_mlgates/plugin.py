@@ -38,6 +38,7 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     ("--mlgates-settings", {"metavar": "PATH", "help": "mlgates.toml to use (default: nearest, upwards from here)"}),
     ("--mlgates-json", {"metavar": "PATH", "help": "write every verdict as JSON"}),
+    ("--mlgates-html", {"metavar": "PATH", "help": "write the evidence as one self-contained page"}),
     ("--mlgates-no-evidence", {"action": "store_true", "help": "judge, but store no evidence with the version's run"}),
     (
         "--mlgates-drift",
@@ -261,7 +262,9 @@ class _Recorder:
             return
         options = self.config.option
         store = not (options.mlgates_no_evidence or options.collectonly or self.run.drift)
-        self.run.finish(store=store, json_path=options.mlgates_json)
+        self.run.finish(
+            store=store, json_path=options.mlgates_json, html_path=None if options.collectonly else options.mlgates_html
+        )
         for report in self.run.reports:
             self.config.hook.pytest_mlgates_report(config=self.config, report=report)
         selected = self.config.stash.get(SUITE_SELECTED, False) and not options.collectonly

@@ -219,6 +219,9 @@ class TableStore(Protocol):
     def files(self, table: str, version: int | None = None) -> list[Path]:
         """Data files of a version; empty where the lakehouse is no folder of this machine."""
 
+    def size_bytes(self, table: str) -> int:
+        """Bytes of the files that the table's newest version is made of."""
+
     def guarded(self, table: str) -> bool:
         """Whether the table is append-only."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_mlgates import __version__
 from pytest_mlgates.config import CHECKS, GATES
 from pytest_mlgates.errors import ConfigError, MlgatesError
+from pytest_mlgates.redaction import redacted
 from pytest_mlgates.report.terminal import conclusion, gate_line, table
 from pytest_mlgates.report.text import printable
 from pytest_mlgates.results import GateResult, RunReport, Verdict
@@ -26,6 +27,7 @@ from pytest_mlgates.wiring import Project
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_mlgates.evidence import Evidence
     from pytest_mlgates.services.evaluate import Baseline, Candidate, Holdout
     from pytest_mlgates.services.monitor import MonitorRun
 
@@ -219,22 +221,23 @@ class GateRun:
                 mine[name] = GateResult(name, Verdict.ERROR, summary=changed, model=result.model, version=result.version)
         return [result]
 
-    def finish(self, *, store: bool, json_path: str | None) -> None:
+    def finish(self, *, store: bool, json_path: str | None, html_path: str | None = None) -> None:
         """Build the reports, store the evidence, write what was asked for."""
         self.reports = tuple(self._report(key) for key in self._results)
-        if store:
-            for report in self.reports:
-                if (report.model, report.version) in self.targets:
-                    self._store_evidence(report)
+        judged = [r for r in self.reports if (r.model, r.version) in self.targets]
+        if store or (html_path and not self.drift):
+            found = [self._evidence(report, store=store, shown=bool(html_path)) for report in judged]
+            if html_path:
+                self._write_page(Path(html_path), [document for document in found if document is not None])
         if json_path:
             rows = [r.to_dict() for report in self.reports for r in report.results]
-            Path(json_path).write_text(json.dumps({"results": rows}, indent=2, sort_keys=True) + "\n", "utf-8")
+            Path(json_path).write_text(redacted(json.dumps({"results": rows}, indent=2, sort_keys=True)) + "\n", "utf-8")
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if summary and self.reports:
             from pytest_mlgates.report.github import job_summary
 
             with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(job_summary(self.reports))
+                file.write(redacted(job_summary(self.reports)))
 
     @property
     def blocks(self) -> bool:
@@ -259,13 +262,15 @@ class GateRun:
         settings = self.project.settings.model(key[0])
         return RunReport(key[0], key[1], results, settings.required, settings.on_inconclusive == "warn")
 
-    def _store_evidence(self, report: RunReport) -> None:
-        """Store what was found. A partial run that found no fault says nothing new, so it replaces no evidence."""
-        if report.missing and report.verdict is Verdict.INCONCLUSIVE:
+    def _evidence(self, report: RunReport, *, store: bool, shown: bool) -> Evidence | None:
+        """Seal what was found and store it. A partial run that found no fault says nothing new, so it replaces no evidence."""
+        if store and report.missing and report.verdict is Verdict.INCONCLUSIVE:
             self.notes.append(
                 f"no evidence stored for {report.model} v{report.version}: {', '.join(report.missing)} did not report"
             )
-            return
+            store = False
+        if not (store or shown):
+            return None
         from pytest_mlgates import evidence
         from pytest_mlgates.provenance import environment, git_state
         from pytest_mlgates.services import evidence_store
@@ -278,7 +283,7 @@ class GateRun:
             digest = registry.artifact_digest(version)
             if subject.get("artifact_digest", digest) != digest:
                 self.notes.append(f"no evidence stored for {version.label}: its files changed while it was judged; run again")
-                return
+                return None
             document = evidence.build(
                 report,
                 model={
@@ -297,13 +302,28 @@ class GateRun:
                 looks=int(subject.get("looks", 1)),
                 kill_score=next((r.estimate for r in report.results if r.gate == PROOF), None),
             )
-            evidence_store.store(registry, version, document)
+            if not store:
+                return document
+            document = evidence_store.store(registry, version, document)
             if subject.get("holdout"):
                 registry.set_version_tag(version.name, version.version, HOLDOUT_TAG, subject["holdout"]["digest"])
         except MlgatesError as error:
             self.notes.append(f"no evidence stored for {report.model} v{report.version}: {error}")
-            return
+            return None
         self.notes.append(f"evidence {document.id} stored with the run of {version.label} (mlgates {__version__})")
+        return document
+
+    def _write_page(self, path: Path, documents: Sequence[Evidence]) -> None:
+        """Write the evidence of all versions as one page."""
+        from pytest_mlgates.report import html, page
+
+        if not documents:
+            self.notes.append("no page written: there is no evidence to show")
+            return
+        try:
+            self.notes.append(f"page {page.write(path, html.evidence_report(*documents))}")
+        except MlgatesError as error:
+            self.notes.append(str(error))
 
 
 def _gate_of(item: pytest.Item) -> tuple[str, Target | None]:

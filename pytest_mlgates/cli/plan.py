@@ -52,7 +52,8 @@ def plan(context: click.Context, name: str, version: str, *, power: float, as_js
 
 
 def _table(rows: Sequence[PlanRow]) -> list[str]:
-    from pytest_mlgates.report.terminal import columns, number
+    from pytest_mlgates.report.terminal import columns
+    from pytest_mlgates.report.text import number
 
     def told(count: int | None) -> str:
         return f"{count:,}" if count is not None else "–"

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pytest_mlgates.report.github import cell
+from pytest_mlgates.report.text import in_markdown
 
 STEPS = (
     "drift is injected",
@@ -57,9 +57,9 @@ class Record:
             return
         verdict = "closed" if self._head["closed"] else "broken"
         lines = [
-            f"### {cell(self._head['model'])}: the loop is {verdict}", "", "| step | | seconds | |", "|-|-|-|-|",
+            f"### {in_markdown(self._head['model'])}: the loop is {verdict}", "", "| step | | seconds | |", "|-|-|-|-|",
             *(
-                f"| {s['step']} | {_MARKS[s['outcome']]} {cell(s['title'])} | {s['seconds']:.1f} | {cell(s['detail'])} |"
+                f"| {s['step']} | {_MARKS[s['outcome']]} {in_markdown(s['title'])} | {s['seconds']:.1f} | {in_markdown(s['detail'])} |"
                 for s in self._steps
             ),
             "",

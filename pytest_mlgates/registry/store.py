@@ -68,8 +68,7 @@ class MlflowRegistry:
             raise RegistryUnavailable(message)
         for name in ("mlflow", "alembic"):  # migrations and per-call notices are not ours to print
             logging.getLogger(name).setLevel(logging.ERROR)
-        with _quiet():
-            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self.client = self._ask(lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
 
     @property
     def uri(self) -> str:
@@ -223,6 +222,24 @@ class MlflowRegistry:
     def model_tags(self, name: str) -> dict[str, str]:
         """Tags of the registered model."""
         return dict(self._model(name).tags)
+
+    def runs_before(self, moment: dt.datetime, *, without_tag: str) -> list[str]:
+        """Ids of ended runs of every experiment that began before ``moment`` and lack a tag; at most 50,000."""
+        experiments = [e.experiment_id for e in self._ask(self.client.search_experiments)]
+        found: list[str] = []
+        token = None
+        while experiments and len(found) < 50_000:
+            asked = {"filter_string": f"attributes.start_time < {int(moment.timestamp() * 1000)}", "page_token": token}
+            page = self._ask(lambda a=asked: self.client.search_runs(experiments, max_results=1000, **a))  # type: ignore[misc]
+            found += [r.info.run_id for r in page if without_tag not in r.data.tags and r.info.status != "RUNNING"]
+            token = page.token
+            if not token:
+                break
+        return found
+
+    def set_run_tag(self, run_id: str, key: str, value: str) -> None:
+        """Set a tag on a run."""
+        self._change(lambda: self.client.set_tag(run_id, key, value))
 
     def _model(self, name: str) -> Any:
         try:

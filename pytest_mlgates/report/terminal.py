@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from pytest_mlgates.report.text import printable
+from pytest_mlgates.report.text import number, printable
 from pytest_mlgates.results import GateResult, RunReport, Verdict
 
 _WORDS = {
@@ -22,18 +22,6 @@ def gate_line(result: GateResult) -> str:
     if result.hint and result.verdict is not Verdict.PASS and result.hint not in text:
         text = f"{text}; {result.hint}" if text else result.hint
     return printable(f"{_WORDS[result.verdict]:<7} {text}".rstrip())
-
-
-def number(value: float | None) -> str:
-    """A number in at most eight characters, an en dash where there is none."""
-    if value is None:
-        return "–"
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 10000 or size < 0.001:
-        return f"{value:.2g}"
-    return f"{value:.4g}" if size < 1000 else f"{value:,.0f}"
 
 
 def table(results: Sequence[GateResult]) -> list[str]:

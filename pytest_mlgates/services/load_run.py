@@ -31,6 +31,9 @@ GENERATED_ROWS = 64
 _GRACE_S = 60.0
 
 
+LOAD_TAG = "mlgates.load_test"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Load:
     """What to drive: a closed loop of ``n`` calls at ``concurrency``, or an open loop at ``rate_per_s`` for ``n`` calls."""
@@ -214,6 +217,7 @@ def store(registry: ModelRegistry, summary: load.LoadSummary) -> str:
     version = registry.get(summary.model, summary.version)
     path = f"mlgates/load/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
     registry.log_artifact(version, path, json.dumps(summary.to_dict(), indent=2).encode())
+    registry.set_version_tag(version.name, version.version, LOAD_TAG, path)
     return path
 
 
