@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_mlgates.errors import ConfigError
 
@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 def operations(project: Project, days: int = 365) -> str:
     """Return the page of a project, its models' readiness included."""
     from pytest_mlgates.report.operations import operations_page
+
+    return operations_page(document(project, now=dt.datetime.now(dt.UTC), days=days))
+
+
+def document(project: Project, *, now: dt.datetime, days: int = 365) -> dict[str, Any]:
+    """Return what the operations page of a project shows, as plain JSON values."""
     from pytest_mlgates.services import readiness
     from pytest_mlgates.services.operations import gather
 
-    now = dt.datetime.now(dt.UTC)
-    document = gather(project.registry, project.lakehouse, project.audit, project.settings, now=now, days=days)
-    document["readiness"] = [
+    found = gather(project.registry, project.lakehouse, project.audit, project.settings, now=now, days=days)
+    found["readiness"] = [
         {"model": name, "items": [dataclasses.asdict(i) for i in readiness.judge(_look(project, name, now), project.settings)]}
-        for name in [row["model"] for row in document["serving"]]
+        for name in [row["model"] for row in found["serving"]]
         if _known(project, name)
     ]
-    return operations_page(document)
+    return found
 
 
 def _known(project: Project, name: str) -> bool:

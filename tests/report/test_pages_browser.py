@@ -71,6 +71,8 @@ def test_clean_from_a_file(pages, chromium, kind):
                 scheme,
             )
             assert page.evaluate("document.querySelectorAll('img, script, iframe').length") == 0
+            hidden = "[...document.querySelectorAll('.badge')].filter(b => b.getBoundingClientRect().left < 0).map(b => b.textContent)"
+            assert page.evaluate(hidden) == []
             assert said == []
             assert [a for a in asked if not a.startswith("data:")] == [path.as_uri()]
 

@@ -1,13 +1,18 @@
 """The whole ring, once, as a newcomer runs it."""
 
+import datetime as dt
 import subprocess
 import sys
 
 import pytest
 from deltalake import DeltaTable
 
+from pytest_mlgates.pages import document
 from pytest_mlgates.quickstart import CHALLENGER, Quickstart
 from pytest_mlgates.registry.store import MlflowRegistry
+from pytest_mlgates.services import evidence_store
+from pytest_mlgates.wiring import Project
+from tests.report.traced import read, untrue
 
 MLGATES = [sys.executable, "-c", "import sys; from pytest_mlgates.cli import main; sys.exit(main())"]
 
@@ -30,6 +35,7 @@ def test_the_ring_closes(tmp_path):
     for page in ("evidence.html", "operations.html"):
         assert f"  {folder / page}" in done.stdout
         assert CHALLENGER in (folder / page).read_text("utf-8")
+    assert_the_pages_say_what_was_found(folder)
     registry = MlflowRegistry(f"sqlite:///{folder}/mlflow.db")
     stages = {v.version: v.stage for v in registry.versions(CHALLENGER)}
     assert stages["2"] == "Production"
@@ -38,6 +44,20 @@ def test_the_ring_closes(tmp_path):
     refused = mlgates("quickstart", "--dir", folder, cwd=tmp_path)
     assert refused.returncode == 4
     assert "--fresh replaces it" in refused.stderr
+
+
+def assert_the_pages_say_what_was_found(folder):
+    """Every number on both pages against the sealed evidence, and against the tables as they are read here again."""
+    project = Project.open(folder / "mlgates.toml")
+    sealed = evidence_store.latest(project.registry, project.registry.get(CHALLENGER, "2"))
+    told = read((folder / "evidence.html").read_text("utf-8"))
+    assert len(told.found) > 100
+    assert untrue(told, dict(sealed.body)) == []
+    told = read((folder / "operations.html").read_text("utf-8"))
+    written = next(text for path, _, text in told.found if path == "/created")
+    found = document(project, now=dt.datetime.fromisoformat(written))
+    assert len(told.found) > 100
+    assert untrue(told, found) == []
 
 
 def test_a_folder_with_somebodys_files_is_left_alone(tmp_path):
