@@ -161,6 +161,17 @@ class Lakehouse:
         except (DeltaError, OSError) as error:
             raise LakehouseError(f"cannot compact {table}: {_one_line(error)}") from error
 
+    def checkpoint(self, table: str) -> None:
+        """Write the newest version's state beside the log, so that a reader need not replay every commit."""
+        try:
+            self._open(table).create_checkpoint()
+        except (DeltaError, OSError) as error:
+            raise LakehouseError(f"cannot write a checkpoint of {table}: {_one_line(error)}") from error
+
+    def file_count(self, table: str) -> int:
+        """Data files of the newest version."""
+        return len(self._open(table).file_uris())
+
     def prune(self, table: str, where: str) -> int:
         """Remove rows of an append-only table for its archive; the protection is off only in between. Return their number."""
         handle = self._open(table)
