@@ -274,6 +274,8 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.string()
     if pa.types.is_binary_view(kind) or pa.types.is_large_binary(kind):
         return pa.binary()
+    if pa.types.is_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
     return kind
 
 

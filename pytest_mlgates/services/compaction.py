@@ -16,7 +16,6 @@ from pytest_mlgates.tables import AUDIT
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_mlgates.audit import AuditLog
     from pytest_mlgates.ports import TableStore
 
 
@@ -31,6 +30,25 @@ class Compactable(Protocol):
 
     def checkpoint(self, table: str) -> None:
         """Write the state of the newest version, so that a reader need not replay the log."""
+
+
+class Verified(Protocol):
+    """What a walk over the audit's chain found."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row is as it was written."""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, else empty."""
+
+
+class Chain(Protocol):
+    """The audit, as far as it can be verified."""
+
+    def verify(self, anchors: Mapping[str, str]) -> Verified:
+        """Walk the chain and compare it with the anchors kept outside."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,7 +79,7 @@ def chosen(store: TableStore, names: Sequence[str]) -> list[str]:
     return list(names) or known
 
 
-def compact_table(store: TableStore, files: Compactable, audit: AuditLog, table: str, anchors: Mapping[str, str]) -> Compacted:
+def compact_table(store: TableStore, files: Compactable, audit: Chain, table: str, anchors: Mapping[str, str]) -> Compacted:
     """Compact one table and write a checkpoint.
 
     The audit is verified first, against ``anchors`` as well: rows of an altered file must not be written anew, and so look
