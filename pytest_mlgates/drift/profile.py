@@ -185,10 +185,9 @@ def _at_edges(column: Exact) -> Profiled:
     A column that is all missing has one edge to count at, all the same.
     """
     starts = np.flatnonzero(column.values[1:] != column.values[:-1]) + 1
-    if starts.size < EDGES and column.values.size:  # rare values of a column of counts would fall between its quantiles
-        edges = column.values[np.concatenate([[0], starts])]
-    else:
-        edges = column.quantile_values(EDGES)
+    # at quantiles alone, rare values of a column of counts would fall between two edges
+    few = starts.size < EDGES and column.values.size
+    edges = column.values[np.concatenate([[0], starts])] if few else column.quantile_values(EDGES)
     edges = edges if edges.size else np.zeros(1)
     return Profiled.of(column.values, edges, missing=column.missing, infinite=column.infinite, ordered=True)
 

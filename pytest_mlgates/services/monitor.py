@@ -160,7 +160,9 @@ def _run_drift(
     watched = monitored_version(registry, model, version)
     predictor, notes = _predictor(registry, watched)
     features = _features(own, predictor)
-    wanted = None if features is None else sorted({*features, own.target, *(c for c in own.drift.cells if c != "weekday")})
+    scored = [] if predictor is None else [c.name for c in predictor.inputs]  # the settings may compare fewer columns
+    others = [own.target, *(c for c in own.drift.cells if c != "weekday")]
+    wanted = None if features is None else sorted({*features, *scored, *others})
     present = None if wanted is None else _present(store, own, wanted)
     windows = load_windows(
         store, own.drift, columns=present, reference=reference_days, current=current_days, now=now,
@@ -255,7 +257,8 @@ def _with_predictions(
         if window.stored is not None:  # with the predictions of its training rows
             both.append(window)
             continue
-        if not set(features) <= set(window.rows.column_names) or window.rows.num_rows == 0:
+        needed = {*features, *(c.name for c in predictor.inputs)}
+        if not needed <= set(window.rows.column_names) or window.rows.num_rows == 0:
             return windows
         try:
             both.append(window.with_column(records.PREDICTION, _scores(predictor, window, own, version)))
