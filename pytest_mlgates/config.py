@@ -188,6 +188,8 @@ class Drift(_Section):
     """Table of the model's input rows over time; empty: no drift run for this model."""
     time_column: str = ""
     """DATE or TIMESTAMP column that the windows are cut by."""
+    reference: Literal["days", "training"] = "days"
+    """``training``: the distribution stored with the version, so that a run reads the current window only."""
     reference_days: Count = 90
     current_days: Count = 7
     alpha: Share = 0.01

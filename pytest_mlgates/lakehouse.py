@@ -162,6 +162,17 @@ class Lakehouse:
         except (DeltaError, OSError) as error:
             raise LakehouseError(f"cannot compact {table}: {_one_line(error)}") from error
 
+    def checkpoint(self, table: str) -> None:
+        """Write the newest version's state beside the log, so that a reader need not replay every commit."""
+        try:
+            self._open(table).create_checkpoint()
+        except (DeltaError, OSError) as error:
+            raise LakehouseError(f"cannot write a checkpoint of {table}: {_one_line(error)}") from error
+
+    def file_count(self, table: str) -> int:
+        """Data files of the newest version."""
+        return int(pa.table(self._open(table).get_add_actions()).num_rows)
+
     def prune(self, table: str, where: str) -> int:
         """Remove rows of an append-only table for its archive; the protection is off only in between. Return their number."""
         handle = self._open(table)
@@ -266,6 +277,8 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.string()
     if pa.types.is_binary_view(kind) or pa.types.is_large_binary(kind):
         return pa.binary()
+    if pa.types.is_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
     return kind
 
 

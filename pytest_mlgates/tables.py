@@ -17,11 +17,14 @@ DRIFT_SUPPRESSIONS = "lh_gold.ml_drift_suppressions"
 PREDICTION_LOG = "lh_gold.ml_prediction_log"
 ALERTS = "lh_gold.ml_alerts"
 COST = "lh_gold.ml_cost"
+REFERENCE_DISTRIBUTION = "lh_gold.reference_distribution"
+REFERENCE_KEYS = ("model_name", "model_version", "run_id", "created_at")
 
 _time = pa.timestamp("us", tz="UTC")
 _text = pa.string()
 _int = pa.int64()
 _float = pa.float64()
+_floats = pa.list_(_float)
 
 SCHEMAS: dict[str, pa.Schema] = {
     # the tutorial's columns, then ours; `state` is intent | committed | aborted | refused | observed | archived
@@ -66,6 +69,17 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("until", pa.date32()), ("actor", _text),
         ]
     ),
+    # a row a column of the rows that a version was trained on (`drift.stored`): its profile, then its rows per day and cell
+    REFERENCE_DISTRIBUTION: pa.schema(
+        [
+            ("model_name", _text), ("model_version", _text), ("run_id", _text), ("created_at", _time),
+            ("column", _text), ("kind", _text), ("rows", _float), ("missing", _float), ("infinite", _float),
+            ("edges", _floats), ("less", _floats), ("equal", _floats), ("sums", _floats), ("moments", _floats),
+            ("categories", pa.list_(_text)), ("counts", _floats), ("other", _float), ("truncated", pa.bool_()),
+            ("cell_names", pa.list_(_text)), ("cell_numbers", _floats), ("cell_discrete", pa.bool_()),
+            ("days", pa.list_(_int)), ("day_counts", _floats),
+        ]
+    ),
     FORECASTS: pa.schema(
         [
             ("property_id", _int), ("play_date", pa.date32()), ("predicted_revenue", _float), ("model_name", _text),
@@ -97,4 +111,6 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
 }  # fmt: skip
 
-APPEND_ONLY = frozenset({AUDIT, DRIFT_METRICS, RETRAIN_TRIGGERS, ALERTS, DRIFT_INJECTIONS, DRIFT_SUPPRESSIONS, COST})
+APPEND_ONLY = frozenset(
+    {AUDIT, DRIFT_METRICS, RETRAIN_TRIGGERS, ALERTS, DRIFT_INJECTIONS, DRIFT_SUPPRESSIONS, COST, REFERENCE_DISTRIBUTION}
+)

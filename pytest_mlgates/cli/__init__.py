@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("health:verify", "The five final verifications of a model."),
     "doctor": ("health:doctor", "What is wrong with this installation, and how to mend it."),
     "cleanup": ("health:cleanup", "Pause endpoints, vacuum tables, archive old runs (--dry-run by default)."),
+    "lakehouse": ("lakehouse:lakehouse", "Compact tables and write checkpoints."),
     "promote": ("promote:promote", "Move a version to a stage, on evidence."),
     "rollback": ("promote:rollback", "Return to the version that was Production before."),
     "reconcile": ("promote:reconcile", "Finish what a crash left; find moves made behind our back."),

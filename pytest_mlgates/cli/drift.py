@@ -42,7 +42,10 @@ _NOW = click.option("--now", callback=_now, help="Time of the run; the current w
 @click.group(invoke_without_command=True)
 @click.option("--model", "model", envvar="MODEL_NAME", metavar="NAME", help="Registered model.")
 @click.option("--version", "version", help="Version, stage or @alias to watch (default: Production).")
-@click.option("--reference", help="Days (90d), 'training', a .parquet path, or schema.table[@VERSION].")
+@click.option(
+    "--reference",
+    help="Days (90d), 'training' (the distribution stored with the version), a .parquet path, or schema.table[@VERSION].",
+)
 @click.option("--current", help="Days (7d), a .parquet path, or schema.table[@VERSION].")
 @click.option("--engine", type=click.Choice(["local", "spark"]), default="local", help="Who profiles the rows.")
 @click.option("--force", is_flag=True, help="Write although these windows are on record already.")
@@ -113,7 +116,7 @@ def table_lines(run: MonitorRun) -> list[str]:
 
 
 def _window(window: Any) -> str:
-    rows = f"{window.rows.num_rows:,} rows"
+    rows = f"{window.row_count:,} rows"
     if window.first is None:
         return f"{window.label}, {rows}"
     return f"{window.span_days}d ({window.first} → {window.last}), {rows}"

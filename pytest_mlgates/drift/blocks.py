@@ -7,7 +7,8 @@ windows of the current one's length, cut from the reference: how far such a wind
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pytest_mlgates.drift.cells import DISCRETE, TOP_CATEGORIES
-from pytest_mlgates.drift.columns import kind_of
+from pytest_mlgates.drift.columns import Kind, kind_of
 from pytest_mlgates.drift.compare import Design
 
 MIN_WINDOWS = 4
@@ -46,46 +47,116 @@ def designs(
     season
         Days are compared with those of the same place in the week, so that a weekly cycle is no noise; 1 for none.
     """
+    stored = {name: day_cells(reference.column(name), reference_days) for name in columns}
+    known = {name: cells for name, cells in stored.items() if cells is not None}
+    return designs_from(known, current, current_days=current_days, window_days=window_days, season=season)
+
+
+def designs_from(
+    stored: Mapping[str, DayCells], current: pa.Table, *, current_days: NDArray[np.int64], window_days: int, season: int = 7
+) -> dict[str, Design]:
+    """Measure as `designs` does, where of the reference only its rows per day and cell are known."""
     out = {}
-    for name in columns:
-        if kind_of(reference.schema.field(name).type) is not kind_of(current.schema.field(name).type):
+    for name, cells in stored.items():
+        if kind_of(current.schema.field(name).type) is not cells.rule.kind:
             continue
-        codes, cells = _codes(reference.column(name), current.column(name))
-        if codes is None or cells < 2:
-            continue
-        ref, cur = codes[: reference.num_rows], codes[reference.num_rows :]
-        day_tables = [_by_group(ref, reference_days, cells), _by_group(cur, current_days, cells)]
-        effect = _day_effect(day_tables, [np.unique(reference_days), np.unique(current_days)], season)
-        past, freedom, windows = _past_windows(ref, reference_days, cells, window_days)
+        now = cells.rule.count(current.column(name), current_days)
+        effect = _day_effect([cells.table, now.table], [cells.days, now.days], season)
+        past, freedom, windows = _past_windows(cells, window_days)
         out[name] = Design(max(1.0, effect), past, freedom, windows)
     return out
 
 
-def _codes(reference: pa.ChunkedArray, current: pa.ChunkedArray) -> tuple[NDArray[np.int64] | None, int]:
-    """Cell number of every row of both windows, and how many cells there are."""
-    kind = kind_of(reference.type)
-    if not kind.numeric:
-        if reference.type.id == pa.null().id:
-            return None, 0
-        values = np.array([*reference.cast(pa.string()).to_pylist(), *current.cast(pa.string()).to_pylist()], dtype=object)
-        names, counts = np.unique(values[: len(reference)].astype(str), return_counts=True)
-        top = names[np.argsort(-counts, kind="stable")][:TOP_CATEGORIES]
-        order = np.sort(top)
-        index = np.searchsorted(order, values.astype(str)).clip(0, max(len(order) - 1, 0))
-        return np.where(order[index] == values.astype(str), index, len(order)).astype(np.int64), len(order) + 1
-    numbers = np.concatenate([_floats(reference), _floats(current)])
-    known = numbers[: len(reference)]
-    known = np.sort(known[np.isfinite(known)])
-    if known.size == 0:
-        return None, 0
-    distinct = np.unique(known)
-    if distinct.size <= DISCRETE:
-        index = np.searchsorted(distinct, numbers).clip(0, distinct.size - 1)
-        codes = np.where(distinct[index] == numbers, index, distinct.size)
-        return np.where(np.isfinite(numbers), codes, distinct.size + 1).astype(np.int64), distinct.size + 2
-    cuts = np.unique(known[(np.arange(1, 10) * known.size + 9) // 10 - 1])
-    codes = np.searchsorted(cuts, numbers, side="left")
-    return np.where(np.isfinite(numbers), codes, cuts.size + 1).astype(np.int64), cuts.size + 2
+@dataclasses.dataclass(frozen=True, slots=True)
+class CellRule:
+    """Which cell a value falls in, as the reference says.
+
+    Attributes
+    ----------
+    kind
+        Kind of the column.
+    names
+        Its most frequent categories, ascending; every other value is one further cell. Empty for numbers.
+    numbers : ndarray, ascending
+        The values of a discrete column, else the cuts between deciles; two, else one, further cells for what is left.
+    discrete
+        Whether ``numbers`` are values.
+    """
+
+    kind: Kind
+    names: tuple[str, ...]
+    numbers: NDArray[np.float64]
+    discrete: bool
+
+    @classmethod
+    def of(cls, reference: pa.ChunkedArray) -> CellRule | None:
+        """Choose cells for a column, ``None`` where nothing is known of it."""
+        kind = kind_of(reference.type)
+        if kind in (Kind.EMPTY, Kind.OTHER):
+            return None
+        if not kind.numeric:
+            names, counts = np.unique(_texts(reference), return_counts=True)
+            top = names[np.argsort(-counts, kind="stable")][:TOP_CATEGORIES]
+            return cls(kind, tuple(sorted(map(str, top))), np.empty(0), discrete=True) if len(top) else None
+        known = _floats(reference)
+        known = np.sort(known[np.isfinite(known)])
+        if known.size == 0:
+            return None
+        distinct = np.unique(known)
+        if distinct.size <= DISCRETE:
+            return cls(kind, (), distinct, discrete=True)
+        return cls(kind, (), np.unique(known[(np.arange(1, 10) * known.size + 9) // 10 - 1]), discrete=False)
+
+    @property
+    def cells(self) -> int:
+        """How many cells there are."""
+        return len(self.names) + 1 if self.names else self.numbers.size + 2
+
+    def codes(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
+        """Cell number of every row."""
+        if self.names:
+            order, values = np.asarray(self.names), _texts(column)
+            index = np.searchsorted(order, values).clip(0, len(order) - 1)
+            return np.where(order[index] == values, index, len(order)).astype(np.int64)
+        numbers = _floats(column)
+        if self.discrete:
+            index = np.searchsorted(self.numbers, numbers).clip(0, self.numbers.size - 1)
+            codes = np.where(self.numbers[index] == numbers, index, self.numbers.size)
+        else:
+            codes = np.searchsorted(self.numbers, numbers, side="left")
+        return np.where(np.isfinite(numbers), codes, self.numbers.size + 1).astype(np.int64)
+
+    def count(self, column: pa.ChunkedArray, days: NDArray[np.int64]) -> DayCells:
+        """Count rows per day and cell."""
+        return DayCells(self, np.unique(days), _by_group(self.codes(column), days, self.cells))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DayCells:
+    """Rows of a column per day and cell: all that is needed of a reference to know its chance variation.
+
+    Attributes
+    ----------
+    rule
+        Which cell a value falls in.
+    days : ndarray of int64, shape (days,), ascending
+        Day numbers.
+    table : ndarray, shape (days, cells)
+    """
+
+    rule: CellRule
+    days: NDArray[np.int64]
+    table: NDArray[np.float64]
+
+
+def day_cells(column: pa.ChunkedArray, days: NDArray[np.int64]) -> DayCells | None:
+    """Count a reference column per day and cell, ``None`` where it has no values."""
+    rule = CellRule.of(column)
+    return None if rule is None else rule.count(column, days)
+
+
+def _texts(column: pa.ChunkedArray) -> NDArray[np.str_]:
+    return np.array(column.cast(pa.string()).to_pylist(), dtype=object).astype(str)
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
@@ -131,17 +202,18 @@ def _day_effect(tables: Sequence[NDArray[np.float64]], days: Sequence[NDArray[np
     return float(squares / (held.sum() - 1) * count / (count - groups))
 
 
-def _past_windows(codes: NDArray[np.int64], days: NDArray[np.int64], cells: int, window_days: int) -> tuple[float, float, int]:
+def _past_windows(reference: DayCells, window_days: int) -> tuple[float, float, int]:
     """Mean chi-square per degree of freedom of past windows against the rest, its effective freedom, and their number."""
-    if codes.size == 0:
+    days = reference.days
+    if days.size == 0:
         return 0.0, 0.0, 0
     # counted back from the newest day, so that the windows have the current one's length and place in the week
     window = (days.max() - days) // window_days
-    table = _by_group(codes, window, cells)
-    full = np.bincount(window - window.min()) > 0
-    if not full.all():
+    spans = np.bincount(window)
+    if not (spans > 0).all():
         return 0.0, 0.0, 0
-    spans = np.array([np.unique(days[window == w]).size for w in np.unique(window)])
+    table = np.zeros((spans.size, reference.table.shape[1]))
+    np.add.at(table, window, reference.table)
     table = table[spans == window_days]
     if len(table) < MIN_WINDOWS:
         return 0.0, 0.0, 0

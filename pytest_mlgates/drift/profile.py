@@ -180,8 +180,14 @@ def _first_rows(head: Sequence[pa.RecordBatch], kinds: Mapping[str, Kind]) -> di
 
 
 def _at_edges(column: Exact) -> Profiled:
-    """Count a sorted column at its own quantiles; one that is all missing has one edge to count at, all the same."""
-    edges = column.quantile_values(EDGES)
+    """Count a sorted column at its own values where they are few, else at its quantiles.
+
+    A column that is all missing has one edge to count at, all the same.
+    """
+    starts = np.flatnonzero(column.values[1:] != column.values[:-1]) + 1
+    # at quantiles alone, rare values of a column of counts would fall between two edges
+    few = starts.size < EDGES and column.values.size
+    edges = column.values[np.concatenate([[0], starts])] if few else column.quantile_values(EDGES)
     edges = edges if edges.size else np.zeros(1)
     return Profiled.of(column.values, edges, missing=column.missing, infinite=column.infinite, ordered=True)
 

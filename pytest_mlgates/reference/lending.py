@@ -156,7 +156,7 @@ def train_lending(
         "cost_center": COST_CENTER,
         **(extra_tags or {}),
     }
-    job = _Job(tracker, training, holdout, tags, seed)
+    job = _Job(tracker, store, training, holdout, tags, seed)
     return LendingOutcome(
         baseline=job.record(BASELINE, BASELINE_INPUTS) if baseline else None,
         candidate=job.record(MODEL, [*INPUTS, *JUDGEMENTS] if judgements else INPUTS),
@@ -235,6 +235,7 @@ class _Job:
     """One training: the rows, and what every run of it records."""
 
     tracker: Tracker
+    store: TableStore
     training: pd.DataFrame
     holdout: pd.DataFrame
     tags: Mapping[str, str]
@@ -256,7 +257,7 @@ class _Job:
             run.log_params(self._params(inputs))
             run.log_metrics(metrics["holdout"])
             run.log_metrics({f"{part}_{key}": value for part in metrics for key, value in metrics[part].items()})
-            lineage.log_artifacts(
+            distribution = lineage.log_artifacts(
                 run,
                 holdout=self.holdout,
                 expected=held,
@@ -273,6 +274,7 @@ class _Job:
                 predict_method="predict_proba",
                 tags={"intent": self.tags["intent"], "git_sha": self.tags["git_sha"]},
             )
+            lineage.keep_reference(self.store, distribution, name, version, run.run_id)
             return Registered(name, version, run.run_id, metrics["holdout"])
 
     def _params(self, inputs: list[str]) -> dict[str, object]:

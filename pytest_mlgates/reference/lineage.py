@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib.metadata
 import io
 import json
@@ -15,9 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pytest_mlgates import provenance
+from pytest_mlgates.drift.stored import ARTIFACT as REFERENCE_ARTIFACT
+from pytest_mlgates.drift.stored import PREDICTION, ReferenceDistribution
 from pytest_mlgates.errors import UsageProblem, nearest
-from pytest_mlgates.ports import TrackedRun
+from pytest_mlgates.ports import TableStore, TrackedRun
 from pytest_mlgates.rows import row_keys
+from pytest_mlgates.tables import REFERENCE_DISTRIBUTION, SCHEMAS
 
 INTENTS = ("exploratory", "baseline", "production-candidate", "rollback-test")
 EXPECTED_PREDICTIONS = "mlgates/expected_predictions.parquet"
@@ -63,7 +67,8 @@ def log_artifacts(
     row_columns: Sequence[str],
     training_predictions: npt.NDArray[np.float64],
     metrics: Mapping[str, Mapping[str, float]],
-) -> None:
+    time_column: str | None = None,
+) -> ReferenceDistribution:
     """Store with the run what the gates and the drift run read of a version.
 
     Parameters
@@ -83,6 +88,13 @@ def log_artifacts(
         The model's predictions of ``training``.
     metrics
         ``{"train": {…}, "validation": {…}, "holdout": {…}}``.
+    time_column
+        Date of each row, where there is one.
+
+    Returns
+    -------
+    ReferenceDistribution
+        What was stored of the training rows' distribution; `keep_reference` puts it into the lakehouse as well.
     """
     from pytest_mlgates.checks import row_hashes
 
@@ -96,6 +108,24 @@ def log_artifacts(
     run.log_artifact(TRAINING_METRICS, json.dumps(metrics, indent=2, sort_keys=True).encode())
     reference = training.assign(prediction=training_predictions)
     run.log_artifact(REFERENCE, _parquet(pa.Table.from_pandas(reference, preserve_index=False)))
+    profiled = training[list(row_columns)].assign(**{PREDICTION: training_predictions})
+    days = None
+    if time_column is not None:
+        days = pd.to_datetime(training[time_column]).to_numpy().astype("datetime64[D]").astype(np.int64)
+    distribution = ReferenceDistribution.of(pa.Table.from_pandas(profiled, preserve_index=False), days)
+    run.log_artifact(REFERENCE_ARTIFACT, distribution.to_bytes())
+    return distribution
+
+
+def keep_reference(store: TableStore, distribution: ReferenceDistribution, name: str, version: str, run_id: str) -> None:
+    """Append the distribution of a new version to ``lh_gold.reference_distribution``, a row a column."""
+    schema = SCHEMAS[REFERENCE_DISTRIBUTION]
+    store.create(REFERENCE_DISTRIBUTION, schema, append_only=True)
+    rows = distribution.to_table()
+    keys = {"model_name": name, "model_version": version, "run_id": run_id, "created_at": dt.datetime.now(dt.UTC)}
+    for key, value in keys.items():
+        rows = rows.append_column(schema.field(key), pa.array([value] * rows.num_rows, schema.field(key).type))
+    store.append(REFERENCE_DISTRIBUTION, rows.select(schema.names), transaction=(f"{name}/{version}/{run_id}", 1))
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -205,6 +205,7 @@ def train(
     code = lineage.code_tags(environ)
     job = _Job(
         tracker=tracker,
+        store=store,
         parts=parts,
         tags=_tags(code, parts, version, intent, environment) | dict(extra_tags or {}),
         restated=features.restated_rows(rows, parts.holdout),
@@ -231,6 +232,7 @@ class _Job:
     """One training: the split rows, and what every run of it records."""
 
     tracker: Tracker
+    store: TableStore
     parts: Split
     tags: Mapping[str, str]
     restated: int
@@ -280,7 +282,7 @@ class _Job:
         run.log_params(self._params(rows))
         run.log_metrics(metrics["holdout"])
         run.log_metrics({f"{part}_{key}": value for part in metrics for key, value in metrics[part].items()})
-        lineage.log_artifacts(
+        distribution = lineage.log_artifacts(
             run,
             holdout=parts.holdout,
             expected=predict(model, parts.holdout),
@@ -288,8 +290,10 @@ class _Job:
             row_columns=[*FEATURES, TARGET],
             training_predictions=predict(model, rows),
             metrics=metrics,
+            time_column="play_date",
         )
         version = run.register(model, name, inputs=INPUTS, requirements=lineage.requirements(), tags=_version_tags(self.tags))
+        lineage.keep_reference(self.store, distribution, name, version, run.run_id)
         return Registered(name, version, run.run_id, metrics["holdout"], previous)
 
     def _params(self, rows: pd.DataFrame) -> dict[str, object]:

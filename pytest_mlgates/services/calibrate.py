@@ -48,7 +48,7 @@ def calibrate_limits(
         Fewer than four past windows.
     """
     spec = settings.model(model).drift
-    newest = load_windows(store, spec, columns=[]).current.last
+    newest = load_windows(store, spec, columns=[], reference=spec.reference_days).current.last
     assert newest is not None
     psi: dict[str, list[float]] = {}
     windows = alarms = 0

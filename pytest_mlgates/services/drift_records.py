@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pytest_mlgates.drift import stored
 from pytest_mlgates.errors import LakehouseError, UsageProblem, WriteConflict, nearest
 from pytest_mlgates.tables import (
     APPEND_ONLY,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_mlgates.ports import TableStore
 
 OVERALL = "__overall__"
-PREDICTION = "__prediction__"
+PREDICTION = stored.PREDICTION
 LABEL = "__label__"
 INJECTED = "injected-"
 _WRITE_TRIES = 40
@@ -180,7 +181,7 @@ def inject_rows(store: TableStore, settings: Drift, model: str, *, feature: str,
     kind = rows.schema.field(feature).type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise UsageProblem(f"{settings.table}.{feature} is {kind}; a shift needs a numeric column")
-    window = load_windows(store, settings, columns=[feature]).current
+    window = load_windows(store, settings, columns=[feature], reference=settings.reference_days).current
     time = rows.column(settings.time_column).cast(pa.date32())
     hit = pc.and_(pc.greater_equal(time, pa.scalar(window.first)), pc.less_equal(time, pa.scalar(window.last)))
     column = rows.column(feature).cast(pa.float64())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pytest_mlgates import cost
 from pytest_mlgates.config import COOLDOWN_DAYS
-from pytest_mlgates.drift.blocks import designs
+from pytest_mlgates.drift.blocks import designs, designs_from
 from pytest_mlgates.drift.compare import Design, Engine, compare
 from pytest_mlgates.drift.decide import Decision, Facts, cooling, decide
 from pytest_mlgates.drift.report import DriftReport, DriftVerdict, FeatureDrift
@@ -25,13 +25,14 @@ from pytest_mlgates.services.drift_rows import metric_rows, trigger_row
 from pytest_mlgates.services.evaluate import as_scores
 from pytest_mlgates.services.model_drift import model_drift
 from pytest_mlgates.services.select import versions_of
-from pytest_mlgates.services.windows import Window, Windows, load_windows
+from pytest_mlgates.services.windows import Window, Windows, load_windows, training_rows
 from pytest_mlgates.tables import DRIFT_METRICS, RETRAIN_TRIGGERS
 
 if TYPE_CHECKING:
     from pytest_mlgates.config import ModelSettings, Settings
     from pytest_mlgates.ports import ModelRegistry, ModelVersion, TableStore
 
+TRAINED_PREDICTION = "prediction"  # column of the training rows that are stored with a version
 _PREDICTED_ROWS = 200_000  # of a longer window, as many rows, evenly
 
 
@@ -95,7 +96,7 @@ class MonitorRun:
 
 def _span(window: Window) -> dict[str, Any]:
     first, last = (None if day is None else str(day) for day in (window.first, window.last))
-    return {"rows": window.rows.num_rows, "first": first, "last": last, "source": window.label}
+    return {"rows": window.row_count, "first": first, "last": last, "source": window.label}
 
 
 def run_drift(
@@ -159,13 +160,15 @@ def _run_drift(
     watched = monitored_version(registry, model, version)
     predictor, notes = _predictor(registry, watched)
     features = _features(own, predictor)
-    wanted = None if features is None else sorted({*features, own.target, *(c for c in own.drift.cells if c != "weekday")})
+    scored = [] if predictor is None else [c.name for c in predictor.inputs]  # the settings may compare fewer columns
+    others = [own.target, *(c for c in own.drift.cells if c != "weekday")]
+    wanted = None if features is None else sorted({*features, *scored, *others})
     present = None if wanted is None else _present(store, own, wanted)
     windows = load_windows(
         store, own.drift, columns=present, reference=reference_days, current=current_days, now=now,
         registry=registry, version=watched, folder=settings.folder,
     )  # fmt: skip
-    features = features or [c for c in windows.reference.rows.column_names if c not in (own.target, own.drift.time_column)]
+    features = features or _inputs(windows.reference, own)
     if engine != "local" and windows.weights is not None:
         windows = dataclasses.replace(windows, weights=None)
         notes.append("compared without seasonal cells: rows are weighted in this process only")
@@ -213,6 +216,29 @@ def _features(own: ModelSettings, predictor: Any) -> list[str] | None:
     return names or None
 
 
+def _inputs(reference: Window, own: ModelSettings) -> list[str]:
+    """Columns to compare where neither the settings nor the model name any."""
+    others = (own.target, own.drift.time_column, records.PREDICTION)
+    return [c for c in reference.columns if c not in others]
+
+
+def _with_training_rows(registry: ModelRegistry, version: ModelVersion, own: ModelSettings, windows: Windows) -> Windows:
+    """Where only the reference's distribution is known and the current rows have labels, read the training rows as well.
+
+    Inputs need none of them; the spread of the error and the importances do.
+    """
+    labels = windows.current.rows.column(own.target) if own.target in windows.current.rows.column_names else None
+    if windows.reference.stored is None or labels is None or len(labels) - labels.null_count < own.drift.min_rows:
+        return windows
+    try:
+        reference = training_rows(registry, version)
+    except MlgatesError:
+        return windows
+    if TRAINED_PREDICTION in reference.rows.column_names:
+        reference = reference.with_column(records.PREDICTION, reference.rows.column(TRAINED_PREDICTION).combine_chunks())
+    return dataclasses.replace(windows, reference=reference)
+
+
 def _present(store: TableStore, own: ModelSettings, wanted: Sequence[str]) -> list[str]:
     """Columns of the table among those wanted: one that is gone is a finding, not an error."""
     if not own.drift.table or not store.exists(own.drift.table):
@@ -228,7 +254,11 @@ def _with_predictions(
         return windows
     both = []
     for window in (windows.reference, windows.current):
-        if not set(features) <= set(window.rows.column_names) or window.rows.num_rows == 0:
+        if window.stored is not None:  # with the predictions of its training rows
+            both.append(window)
+            continue
+        needed = {*features, *(c.name for c in predictor.inputs)}
+        if not needed <= set(window.rows.column_names) or window.rows.num_rows == 0:
             return windows
         try:
             both.append(window.with_column(records.PREDICTION, _scores(predictor, window, own, version)))
@@ -267,7 +297,9 @@ def _facts(
     thresholds = _thresholds(own, windows, [*features, records.PREDICTION, own.target], quiet)
     inputs = compare_inputs(windows, features, thresholds, engine)
     one = {name: _single(ref, cur, name, thresholds) for name in (records.PREDICTION, own.target)}
-    performance, concept = model_drift(store, registry, own, version, windows, features)
+    performance, concept = model_drift(
+        store, registry, own, version, _with_training_rows(registry, version, own, windows), features
+    )
     labelled = _labelled(store, own)
     return Facts(
         inputs=inputs,
@@ -296,12 +328,12 @@ def compare_inputs(
     windows: Windows, features: Sequence[str], thresholds: Mapping[str, Any], engine: str | Engine = "local"
 ) -> DriftReport:
     """Compare the inputs of both windows; one that both lack is a finding as well."""
-    ref, cur = windows.reference.rows, windows.current.rows
-    known = [f for f in features if f in ref.column_names or f in cur.column_names]
-    report = compare(ref, cur, columns=known, engine=engine, **thresholds)
+    ref, cur = windows.reference, windows.current
+    known = [f for f in features if f in ref.columns or f in cur.columns]
+    report = compare(ref.distribution, cur.rows, columns=known, engine=engine, **thresholds)
     reason = "the column is gone from the table; mend the source, a retrain would not help"
     gone = tuple(
-        FeatureDrift(f, "", DriftVerdict.DRIFT, ref.num_rows, cur.num_rows, broken=True, reason=reason)
+        FeatureDrift(f, "", DriftVerdict.DRIFT, ref.row_count, cur.row_count, broken=True, reason=reason)
         for f in features
         if f not in known
     )
@@ -315,14 +347,19 @@ def past_comparison(
     own = settings.model(model)
     features = _features(own, _predictor(registry, monitored_version(registry, model, version))[0])
     wanted = None if features is None else _present(store, own, [*features, *(c for c in own.drift.cells if c != "weekday")])
-    windows = load_windows(store, own.drift, columns=wanted, now=now)
-    names = features or [c for c in windows.reference.rows.column_names if c not in (own.target, own.drift.time_column)]
+    windows = load_windows(store, own.drift, columns=wanted, reference=own.drift.reference_days, now=now)
+    names = features or _inputs(windows.reference, own)
     thresholds = {**_thresholds(own, windows, names, {}), "limits": {}}
     return windows, compare_inputs(windows, names, thresholds)
 
 
 def _designs(windows: Windows, columns: Sequence[str]) -> dict[str, Design]:
     ref, cur = windows.reference, windows.current
+    if ref.stored is not None:
+        if cur.days is None or not cur.span_days or not len(cur.days):
+            return {}
+        known = {c: cells for c, cells in ref.stored.cells.items() if c in columns and c in cur.rows.column_names}
+        return designs_from(known, cur.rows, current_days=cur.days, window_days=cur.span_days)
     if ref.days is None or cur.days is None or not cur.span_days or not len(cur.days) or not len(ref.days):
         return {}
     shared = [c for c in columns if c in ref.rows.column_names and c in cur.rows.column_names]
@@ -333,18 +370,20 @@ def _designs(windows: Windows, columns: Sequence[str]) -> dict[str, Design]:
 
 def _single(ref: Window, cur: Window, name: str, thresholds: dict[str, Any]) -> FeatureDrift | None:
     """One column as a family of its own: predictions and labels are not inputs, and are not corrected with them."""
-    if name not in ref.rows.column_names or name not in cur.rows.column_names:
+    if name not in ref.columns or name not in cur.columns:
         return None
-    found = compare(ref.rows.select([name]), cur.rows.select([name]), columns=[name], **thresholds).features[0]
+    found = compare(
+        ref.distribution if ref.stored else ref.rows.select([name]), cur.rows.select([name]), columns=[name], **thresholds
+    ).features[0]
     return dataclasses.replace(found, retrain=False)
 
 
 def _volume_drop(windows: Windows) -> float:
     spans = windows.reference.span_days, windows.current.span_days
-    if not all(spans) or windows.reference.rows.num_rows == 0:
+    if not all(spans) or windows.reference.row_count == 0:
         return 0.0
-    before = windows.reference.rows.num_rows / spans[0]
-    return float(1 - windows.current.rows.num_rows / spans[1] / before)
+    before = windows.reference.row_count / spans[0]
+    return float(1 - windows.current.row_count / spans[1] / before)
 
 
 def _labelled(store: TableStore, own: ModelSettings) -> int | None:

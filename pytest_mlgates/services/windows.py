@@ -17,7 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pytest_mlgates.drift.blocks import seasonal_weights
+from pytest_mlgates.drift.stored import ARTIFACT, ReferenceDistribution
 from pytest_mlgates.errors import DataUnusable, LakehouseError, UsageProblem, nearest
+from pytest_mlgates.services.drift_records import quoted
+from pytest_mlgates.tables import REFERENCE_DISTRIBUTION
 
 if TYPE_CHECKING:
     from pytest_mlgates.config import Drift
@@ -42,6 +45,8 @@ class Window:
         Day number of each row.
     label
         Where the rows are from.
+    stored
+        For the reference of a version: what is stored of its training rows, and ``rows`` is empty.
     """
 
     rows: pa.Table
@@ -49,6 +54,22 @@ class Window:
     last: dt.date | None
     days: NDArray[np.int64] | None
     label: str
+    stored: ReferenceDistribution | None = None
+
+    @property
+    def row_count(self) -> int:
+        """Rows of the window, also where only their distribution is known."""
+        return self.rows.num_rows if self.stored is None else int(self.stored.profile.rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the window, also where only their distribution is known."""
+        return list(self.rows.column_names if self.stored is None else self.stored.profile.kinds)
+
+    @property
+    def distribution(self) -> Any:
+        """What `drift.compare` takes: the stored profile, else the rows."""
+        return self.rows if self.stored is None else self.stored.profile
 
     @property
     def span_days(self) -> int:
@@ -104,8 +125,8 @@ def load_windows(
         Columns to read beside the time column; by default all.
     reference, current
         Days (``90``, ``"90d"``), a Parquet path, a table (``lh_gold.NAME`` or ``lh_gold.NAME@VERSION``), or for the
-        reference ``"training"``: the distribution stored with the version. By default the days of the settings. The
-        reference ends the day before the current window begins.
+        reference ``"training"``: the distribution stored with the version. By default as the settings say. A reference of
+        days ends the day before the current window begins.
     now
         The current window ends the day before; by default it ends with the table's newest day.
 
@@ -118,7 +139,7 @@ def load_windows(
     LakehouseError
         A table or column that is not there.
     """
-    wanted_reference = _spec(settings.reference_days if reference is None else reference, "reference")
+    wanted_reference = _spec(_usual_reference(settings) if reference is None else reference, "reference")
     wanted_current = _spec(settings.current_days if current is None else current, "current")
     cut = isinstance(wanted_reference, int) or isinstance(wanted_current, int)
     cutter = _Cutter(store, settings, columns, now) if cut else None
@@ -133,10 +154,14 @@ def load_windows(
         before = cutter.last - dt.timedelta(days=days)
         ref = cutter.window(before - dt.timedelta(days=wanted_reference - 1), before)
     elif wanted_reference == TRAINING:
-        ref = _training(registry, version, columns)
+        ref = _training(store, registry, version, settings, columns)
     else:
         ref = _named(store, wanted_reference, settings, columns, folder)
     return _balanced(ref, cur, settings, cutter)
+
+
+def _usual_reference(settings: Drift) -> str | int:
+    return TRAINING if settings.reference == TRAINING else settings.reference_days
 
 
 def _spec(value: str | int, which: str) -> str | int:
@@ -236,14 +261,48 @@ def _spanned(rows: pa.Table, time_column: str, label: str) -> Window:
         kind = rows.schema.field(time_column).type
         if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
             days = day_numbers(rows, time_column)
-            first, last = (dt.date(1970, 1, 1) + dt.timedelta(days=int(d)) for d in (days.min(), days.max()))
+            first, last = (_date_of(int(d)) for d in (days.min(), days.max()))
             return Window(rows, first, last, days, label)
     return Window(rows, None, None, None, label)
 
 
-def _training(registry: ModelRegistry | None, version: ModelVersion | None, columns: Sequence[str] | None) -> Window:
+def _training(
+    store: TableStore,
+    registry: ModelRegistry | None,
+    version: ModelVersion | None,
+    settings: Drift,
+    columns: Sequence[str] | None,
+) -> Window:
+    """The stored distribution of a version's training rows where it has the columns, else the rows themselves."""
     if registry is None or version is None:
         raise UsageProblem("the reference 'training' needs a registered version")
+    label = f"{version.label} training"
+    stored = stored_distribution(store, registry, version)
+    by_rows = [cell for cell in settings.cells if cell != "weekday"]  # rows can be weighted by a column, a distribution not
+    if stored is not None and not by_rows and set(columns or ()) <= {*stored.profile.kinds, settings.time_column}:
+        first, last = (None, None) if stored.span is None else map(_date_of, stored.span)
+        return Window(pa.table({}), first, last, None, label, stored)
+    return training_rows(registry, version, columns)
+
+
+def stored_distribution(store: TableStore, registry: ModelRegistry, version: ModelVersion) -> ReferenceDistribution | None:
+    """What is stored of a version's training rows: the artifact, else its rows in the lakehouse. Raises DataUnusable."""
+    data = registry.read_artifact(version, ARTIFACT)
+    if data is not None:
+        return ReferenceDistribution.from_bytes(data)
+    if not store.exists(REFERENCE_DISTRIBUTION):
+        return None
+    where = f"model_name = {quoted(version.name)} AND model_version = {quoted(version.version)}"
+    runs = store.read(REFERENCE_DISTRIBUTION, columns=["created_at", "run_id"], where=where).to_pylist()
+    if not runs:
+        return None
+    newest = max(runs, key=lambda row: row["created_at"])["run_id"]
+    rows = store.read(REFERENCE_DISTRIBUTION, where=f"{where} AND run_id = {quoted(newest)}")
+    return ReferenceDistribution.from_table(rows)
+
+
+def training_rows(registry: ModelRegistry, version: ModelVersion, columns: Sequence[str] | None = None) -> Window:
+    """Return the rows that were stored with a version at training. Raises DataUnusable."""
     data = registry.read_artifact(version, REFERENCE)
     if data is None:
         raise DataUnusable(f"{version.label} has no {REFERENCE}; log the training inputs there, or use --reference 90d")
@@ -255,11 +314,15 @@ def _training(registry: ModelRegistry | None, version: ModelVersion | None, colu
     return Window(rows.select(keep), None, None, None, f"{version.label} training")
 
 
+def _date_of(day: int) -> dt.date:
+    return dt.date(1970, 1, 1) + dt.timedelta(days=day)
+
+
 def _balanced(ref: Window, cur: Window, settings: Drift, cutter: _Cutter | None) -> Windows:
     """Leave out special days, and weigh the reference to the current window's mix of seasonal cells."""
     notes: list[str] = []
     ref, cur = _without_events(ref, settings, notes), _without_events(cur, settings, notes)
-    labels = _cell_labels(ref, settings), _cell_labels(cur, settings)
+    labels = (None, None) if ref.stored else (_cell_labels(ref, settings), _cell_labels(cur, settings))
     weights = None
     if labels[0] is not None and labels[1] is not None and cur.rows.num_rows and ref.rows.num_rows:
         weights, matched = seasonal_weights(labels[0], labels[1])

@@ -134,10 +134,13 @@ def test_a_run_that_died_before_its_trigger_writes_it_next_time(ring):
     assert len(rows(ring, RETRAIN_TRIGGERS)) == 1
 
 
-def shifted(table, column, factor, days=7):
+def recent_days(table, days=7):
     last = dt.date(2026, 4, 26)
-    recent = np.array([(last - day).days < days for day in table["play_date"].to_pylist()])
-    values = np.where(recent, table[column].to_numpy() * factor, table[column].to_numpy())
+    return np.array([(last - day).days < days for day in table["play_date"].to_pylist()])
+
+
+def shifted(table, column, factor, days=7):
+    values = np.where(recent_days(table, days), table[column].to_numpy() * factor, table[column].to_numpy())
     return table.set_column(table.column_names.index(column), column, pa.array(values))
 
 
