@@ -74,6 +74,7 @@ class Scorer:
         self._kernel: kernels.Kernel | None = None
         self._compiled: kernels.Kernel | None = None
         self._use_native = False
+        self.without_mlflow = False
         self.way = Way("pyfunc", "pyfunc", "not prepared yet", 0.0)
 
     def compile(self) -> None:
@@ -95,7 +96,7 @@ class Scorer:
             The model does not answer its own signature with one finite number per row on any probe row.
         """
         if proven:
-            self._pyfunc, self._use_native = self._native, True
+            self._pyfunc, self._use_native, self.without_mlflow = self._native, True, True
         probes, truth = [], []
         deadline = time.perf_counter() + _PROBE_BUDGET_S
         for index in range(_PROBES):

@@ -28,6 +28,7 @@ from pytest_mlgates.ports import Predictor
 log = logging.getLogger("pytest_mlgates.endpoint")
 
 WATCH_EVERY_S = 0.2
+PROVE_AFTER_S = 30.0
 _SHADOW_QUEUE = 1000
 
 
@@ -43,6 +44,9 @@ class ModelSource(Protocol):
 
     def load(self, target: Target, label: str) -> Predictor:
         """Load the model of a target; asks the registry nothing. Raises ModelUnusable."""
+
+    def prove(self, state: RoutesFile) -> None:
+        """Have the routes' assumed targets compared with MLflow's answers."""
 
     def follow(self, state: RoutesFile) -> None:
         """Look at the registry; where what is followed has moved, have the next generation written (`advance`)."""
@@ -60,7 +64,8 @@ class ScoringService:
     metrics
         Shared counters.
     preloaded
-        Scorers by folder that the parent process has loaded already, not prepared (shared memory, soon ready).
+        Scorers by folder and by whether they do without MLflow, loaded by the parent process already, not prepared (shared memory,
+        soon ready).
     follow_every_s
         Seconds between two looks at the registry; 0: never.
     max_rows
@@ -73,7 +78,7 @@ class ScoringService:
         state: RoutesFile,
         metrics: Metrics,
         *,
-        preloaded: dict[str, Scorer] | None = None,
+        preloaded: dict[tuple[str, bool], Scorer] | None = None,
         follow_every_s: float = 5.0,
         max_rows: int = 10_000,
     ) -> None:
@@ -108,6 +113,7 @@ class ScoringService:
         self._tasks = [asyncio.create_task(self._watch(stamp))]
         if self._follow_every_s > 0:
             self._tasks.append(asyncio.create_task(self._follow()))
+        self._tasks.append(asyncio.create_task(self._prove()))
 
     async def stop(self) -> None:
         """Stop watching."""
@@ -190,8 +196,9 @@ class ScoringService:
         loop = asyncio.get_running_loop()
         ready: dict[str, Scorer] = {}
         for target in named:
-            if target.version in self._scorers:
-                ready[target.version] = self._scorers[target.version]
+            held = self._scorers.get(target.version)
+            if held is not None and held.without_mlflow == (target.proven != ""):
+                ready[target.version] = held
             else:
                 ready[target.version] = await loop.run_in_executor(self._loader, self._load, routes.model, target)
         self._routes, self._scorers = routes, ready  # no await between: no request sees one without the other
@@ -210,7 +217,7 @@ class ScoringService:
 
     def _load(self, model: str, target: Target) -> Scorer:
         label = f"{model} v{target.version}"
-        scorer = self._preloaded.get(target.folder)
+        scorer = self._preloaded.get((target.folder, target.proven != ""))
         if scorer is None:
             scorer = Scorer(self._source.load(target, label), model, target.version, max_rows=self._max_rows)
         scorer.prepare(target.proven)
@@ -245,6 +252,18 @@ class ScoringService:
                 await loop.run_in_executor(self._follower, self._source.follow, self._state)
             except MlgatesError as error:  # the registry is away, or the stage is empty: go on with what is loaded
                 log.warning("registry not followed: %s", error)
+
+    async def _prove(self) -> None:
+        """Once the start is over, have what was assumed at it compared with MLflow."""
+        loop = asyncio.get_running_loop()
+        while any(t.assumed for t in self._state.read().targets):
+            await asyncio.sleep(PROVE_AFTER_S)
+            if not self._lead():
+                continue
+            try:
+                await loop.run_in_executor(self._follower, self._source.prove, self._state)
+            except MlgatesError as error:
+                log.warning("not compared with MLflow yet: %s", error)
 
     def _lead(self) -> bool:
         if self._leader is not None:
