@@ -247,6 +247,7 @@ def serve(
         service = ScoringService(source, state, metrics, preloaded=preloaded, follow_every_s=follow_every_s, max_rows=max_rows)
         prediction_log = None
         if log_predictions:
+            importlib.import_module("deltalake")  # before the fork: its pages are shared, and the first append need not wait for it
             salt = os.environ.get("MLGATES_LOG_SALT", "")
             spool = options.state / "spool"
             prediction_log = PredictionLog(project.lakehouse, spool, metrics, hash_columns=hash_columns, salt=salt)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import dataclasses
 import gc
 import os
@@ -26,6 +27,7 @@ from pytest_mlgates.endpoint.routes import RoutesFile, replace_json
 
 REQUEST_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 4000
+_M_ARENA_MAX = -8  # <malloc.h>
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
         app = self._make_app()
         gc.collect()
         gc.freeze()  # what is here stays out of the workers' collections, whose marks would unshare its pages
+        _give_back_memory()
         return app
 
     def _post_fork(self, server: Any, worker: Any) -> None:
@@ -140,6 +143,14 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
     def _child_exit(self, server: Any, worker: Any) -> None:
         del server
         self._state.forget(worker.pid)
+
+
+def _give_back_memory() -> None:
+    """Give what loading a model needed for a moment back to the system, and let threads share two heaps (glibc only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 2)
+        libc.malloc_trim(0)
 
 
 def run(options: ServerOptions, metrics: Metrics, make_app: Callable[[], Any]) -> None:
