@@ -20,16 +20,15 @@ from typing import Any
 
 from pytest_mlgates.endpoint import workers
 from pytest_mlgates.endpoint.app import EndpointApp
-from pytest_mlgates.endpoint.late import import_late
+from pytest_mlgates.endpoint.lookup import STAGES, look_up
 from pytest_mlgates.endpoint.metrics import Metrics
+from pytest_mlgates.endpoint.native import load_native, only_predicts
 from pytest_mlgates.endpoint.predictionlog import PredictionLog
 from pytest_mlgates.endpoint.routes import Routes, RoutesFile, Target
 from pytest_mlgates.endpoint.scorer import Scorer
 from pytest_mlgates.endpoint.service import ScoringService
 from pytest_mlgates.errors import MlgatesError, ModelNotFound, ModelUnusable, RegistryUnavailable
 from pytest_mlgates.ports import ModelRegistry, Predictor
-from pytest_mlgates.registry.lookup import STAGES, look_up
-from pytest_mlgates.registry.native import load_native, only_predicts
 from pytest_mlgates.wiring import Project
 
 REMOTE_LOOK_EVERY_S = 60.0
@@ -230,7 +229,6 @@ def serve(
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("pytest_mlgates.endpoint").setLevel(logging.INFO)
     metrics = Metrics()
-    import_late("scipy.stats")
 
     def make_app() -> Any:
         state = RoutesFile(options.state)
@@ -247,7 +245,9 @@ def serve(
         service = ScoringService(source, state, metrics, preloaded=preloaded, follow_every_s=follow_every_s, max_rows=max_rows)
         prediction_log = None
         if log_predictions:
-            importlib.import_module("deltalake")  # before the fork: its pages are shared, and the first append need not wait for it
+            importlib.import_module(
+                "deltalake"
+            )  # before the fork: its pages are shared, and the first append need not wait for it
             salt = os.environ.get("MLGATES_LOG_SALT", "")
             spool = options.state / "spool"
             prediction_log = PredictionLog(project.lakehouse, spool, metrics, hash_columns=hash_columns, salt=salt)

@@ -35,6 +35,7 @@ log = logging.getLogger("pytest_mlgates.endpoint")
 _DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
 _PROBES = 64
 _FEWEST_PROBES = 6
+_FEWEST_IF_PROVEN = 3
 _PROBE_BUDGET_S = 0.4
 SLOW_CALL_S = 0.004
 
@@ -104,7 +105,7 @@ class Scorer:
                 break
             probes.append(self._probe(index))
             truth.append(_attempt(lambda: self._by_pyfunc([probes[-1]])))
-            if proven and len(probes) == _FEWEST_PROBES:
+            if proven and len(probes) == _FEWEST_IF_PROVEN:
                 break
         if all(answer is None for answer in truth):
             self._by_pyfunc([probes[0]])  # raises, saying what the model said
