@@ -29,7 +29,7 @@ import psutil
 
 from pytest_mlgates.endpoint import server
 from pytest_mlgates.registry.store import MlflowRegistry
-from pytest_mlgates.services import load_run
+from pytest_mlgates.services import load_drive
 
 NUMERIC = ["day_of_week", "is_holiday", "promo_active", "lag_7_revenue", "lag_30_revenue"]
 TARGETS = {  # of MLflow's: CPU per request, throughput, p99 at most/at least these factors
@@ -128,9 +128,9 @@ def measure(kind: str, name: str, settings: Path, calls: int) -> dict[str, float
     with tempfile.TemporaryDirectory() as folder, start(settings, name, Path(folder)) as (uri, pid):
         started = cpu_s(pid)
         # warm-up calls cost the server too: count them in
-        driven = load_run.Load(n=calls, concurrency=8, warmup=64, timeout_s=120)
+        driven = load_drive.Load(n=calls, concurrency=8, warmup=64, timeout_s=120)
         before = cpu_s(pid)
-        samples, generator = load_run.drive(uri, bodies, driven)
+        samples, generator = load_drive.drive(uri, bodies, driven)
         used = cpu_s(pid) - before
         memory = pss_mb(pid)
     wrong = [k for k in samples.kinds if k and not (kind != "ours" and k == "schema")]  # MLflow's answer is another shape

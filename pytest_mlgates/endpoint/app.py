@@ -6,6 +6,7 @@ Written against ASGI itself: a framework's routing and validation cost several t
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import itertools
 import logging
@@ -83,6 +84,8 @@ class EndpointApp:
         self._service = service
         self._metrics = metrics
         self._log = prediction_log
+        if prediction_log is not None:
+            service.on_shadow = functools.partial(_put, prediction_log)
         self._expected = f"Bearer {token}".encode() if token else b""
         self.max_body = max_body
         self._prefix = secrets.token_hex(6)
@@ -216,11 +219,9 @@ class EndpointApp:
 
     def _record(self, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float, request_id: str) -> None:
         self._metrics.add("rows", len(predictions))
-        self._service.observe(scorer, rows, predictions, latency_ms)
+        self._service.observe(scorer, rows, predictions, latency_ms, request_id)
         if self._log is not None:
-            self._log.put(
-                (request_id, time.time(), scorer.name, scorer.version, rows.columns, rows.values, predictions, latency_ms)
-            )
+            _put(self._log, scorer, rows, predictions, latency_ms, request_id)
 
     async def _body(self, receive: Receive) -> bytes | None:
         """The whole body, ``None`` for one that is too large."""
@@ -271,6 +272,10 @@ class EndpointApp:
 
     def _openapi(self) -> tuple[int, bytes]:
         return 200, self._encode(openapi.document(self._service.schema()))
+
+
+def _put(log: PredictionLog, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float, request_id: str) -> None:
+    log.put((request_id, time.time(), scorer.name, scorer.version, rows.columns, rows.values, predictions, latency_ms))
 
 
 class _Disconnected(Exception):

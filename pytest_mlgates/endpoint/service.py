@@ -14,6 +14,7 @@ import fcntl
 import itertools
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, Protocol
 
@@ -30,6 +31,8 @@ log = logging.getLogger("pytest_mlgates.endpoint")
 WATCH_EVERY_S = 0.2
 PROVE_AFTER_S = 30.0
 _SHADOW_QUEUE = 1000
+SHADOW_PREFIX = "shadow:"
+"""Before the request id of a shadow's row in the prediction log: the rest is the id of the request that the champion answered."""
 
 
 class NotReady(Exception):
@@ -100,6 +103,7 @@ class ScoringService:
         self._stats: dict[str, VersionStats] = {}
         self._reported = -1
         self._trouble = ""
+        self.on_shadow: Callable[[Scorer, Rows, list[Any], float, str], None] | None = None
 
     @property
     def model(self) -> str:
@@ -108,6 +112,7 @@ class ScoringService:
 
     async def start(self) -> None:
         """Load what the routes name and begin to watch them. Raises MlgatesError when nothing can be served."""
+        self._loop = asyncio.get_running_loop()
         stamp = self._state.stamp()
         await self._adopt(self._state.read())
         self._tasks = [asyncio.create_task(self._watch(stamp))]
@@ -141,14 +146,14 @@ class ScoringService:
         """Count a request that the model could not answer."""
         self._stats_of(scorer.version).failed()
 
-    def observe(self, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float) -> None:
+    def observe(self, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float, request_id: str) -> None:
         """Count an answered request; give it to the shadow version, which scores it in the background."""
         self._stats_of(scorer.version).answered(predictions, latency_ms)
         shadow = self._routes.shadow
         if shadow is None or self._shadow_waiting >= _SHADOW_QUEUE:
             return
         self._shadow_waiting += 1
-        self._shadow_pool.submit(self._score_in_shadow, self._scorers[shadow.version], rows)
+        self._shadow_pool.submit(self._score_in_shadow, self._scorers[shadow.version], rows, request_id)
 
     def health(self) -> dict[str, Any]:
         """What ``/health`` answers."""
@@ -178,17 +183,32 @@ class ScoringService:
     def _stats_of(self, version: str) -> VersionStats:
         return self._stats.setdefault(version, VersionStats())
 
-    def _score_in_shadow(self, scorer: Scorer, rows: Rows) -> None:
+    def _score_in_shadow(self, scorer: Scorer, rows: Rows, request_id: str) -> None:
+        start = time.perf_counter()
+        predictions: list[Any] | None = None
         try:
-            start = time.perf_counter()
             predictions = scorer.score(rows)
-            self._metrics.add("shadow_scored")
-            self._stats_of(scorer.version).answered(predictions, (time.perf_counter() - start) * 1e3)
         except BadRequest:
+            pass
+        except Exception:
+            log.exception("shadow v%s, request %s", scorer.version, request_id)
+        took_ms = (time.perf_counter() - start) * 1e3
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody counts any more
+            self._loop.call_soon_threadsafe(self._shadow_scored, scorer, rows, predictions, took_ms, request_id)
+
+    def _shadow_scored(
+        self, scorer: Scorer, rows: Rows, predictions: list[Any] | None, took_ms: float, request_id: str
+    ) -> None:
+        """Count a shadow's answer and hand it on; in the loop's thread, as all counting is."""
+        self._shadow_waiting -= 1
+        if predictions is None:
             self._metrics.add("shadow_failed")
             self.refused(scorer)
-        finally:
-            self._shadow_waiting -= 1
+            return
+        self._metrics.add("shadow_scored")
+        self._stats_of(scorer.version).answered(predictions, took_ms)
+        if self.on_shadow is not None:
+            self.on_shadow(scorer, rows, predictions, took_ms, f"{SHADOW_PREFIX}{request_id}")
 
     async def _adopt(self, routes: Routes) -> None:
         """Load what is new, swap, drop what is no longer named."""

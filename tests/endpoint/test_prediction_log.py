@@ -13,7 +13,7 @@ from pytest_mlgates.endpoint.metrics import Metrics
 from pytest_mlgates.endpoint.predictionlog import PredictionLog
 from pytest_mlgates.errors import EndpointError
 from pytest_mlgates.lakehouse import Lakehouse
-from pytest_mlgates.services import load_run
+from pytest_mlgates.services import load_drive
 from pytest_mlgates.tables import PREDICTION_LOG
 from tests.endpoint.conftest import FULL
 from tests.endpoint.serving_project import NUMERIC, TUTORIAL_ROW
@@ -109,7 +109,7 @@ def test_personal_data_is_hashed_with_the_salt(tmp_path):
 
 def test_count_in_is_count_out_under_load(settings, tmp_path):
     rate, seconds = (500, 60) if FULL else (150, 6)
-    load = load_run.Load(n=rate * seconds, rate_per_s=float(rate), warmup=8, concurrency=8)
+    load = load_drive.Load(n=rate * seconds, rate_per_s=float(rate), warmup=8, concurrency=8)
     lakehouse = Lakehouse(settings.parent / "lakehouse")
 
     def rows_of_load():  # the project is shared: other load tests of this process have written too
@@ -123,7 +123,7 @@ def test_count_in_is_count_out_under_load(settings, tmp_path):
         with server.start(
             settings, model="ridge", stage="1", state=tmp_path / str(logging), log_predictions=logging
         ) as running:
-            samples, _ = load_run.drive(running.uri, [BODY], load)
+            samples, _ = load_drive.drive(running.uri, [BODY], load)
             p50[logging] = sorted(samples.service_s)[samples.n // 2] * 1e3
             metrics = httpx.get(f"{running.base}/metrics").text
     accepted = count(metrics, "log_accepted") if not FULL else rate * seconds + 8

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,7 @@ import pytest
 
 from pytest_mlgates.errors import EndpointError
 from pytest_mlgates.results import Verdict
-from pytest_mlgates.services import load_run
+from pytest_mlgates.services import load_drive, load_run
 
 FULL = os.environ.get("MLGATES_PROVE") == "1"
 
@@ -93,3 +94,27 @@ def test_a_call_without_an_answer_is_a_timeout_not_a_wait_for_ever():
 def test_an_endpoint_that_is_not_there_is_one_clear_error():
     with pytest.raises(EndpointError, match="did not answer"):
         load_run.run("http://127.0.0.1:9/score", n=1)
+
+
+def test_a_master_drives_with_workers_that_connect_to_it():
+    """Two workers, as on other machines: they know the master's address and nothing else."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        master = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-c", "import sys; from pytest_mlgates.cli import main; sys.exit(main())", "loadtest"]
+    with known("constant:1") as uri, ExitStack() as stack:
+        workers = [stack.enter_context(subprocess.Popen([*command, "--worker", master])) for _ in range(2)]
+        try:
+            summary = load_run.run(uri, n=101, concurrency=4, warmup=8, processes=2, master=master)
+            served = httpx.get(uri.replace("/score", "/truth")).json()["calls"]
+        finally:
+            for worker in workers:
+                worker.terminate()
+    assert (summary.n, summary.errors, served) == (101, 0, 101 + 8)
+    assert summary.generator.processes == 2
+
+
+def test_a_master_whose_workers_do_not_come_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(load_drive, "WORKERS_WAIT_S", 1)
+    with known("constant:1") as uri, pytest.raises(EndpointError, match="workers"):
+        load_run.run(uri, n=10, concurrency=2, processes=2, master="127.0.0.1:0")
