@@ -122,7 +122,8 @@ class EndpointApp:
         call = self._identified(path, headers)
         if not call.scoring:
             status, content, kind = self._page(method, path, call)
-            return status, [(b"content-type", kind), (b"x-request-id", call.request_id.encode("ascii"))], content
+            extra = ((b"allow", b"GET, HEAD"),) if status == 405 else _CHALLENGES.get(status, ())
+            return status, [(b"content-type", kind), (b"x-request-id", call.request_id.encode("ascii")), *extra], content
         try:
             content = self._admitted(method, call.authorization, body)
             scorer = call.scorer = self._service.choose(call.request_id, call.pinned)
