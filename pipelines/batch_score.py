@@ -51,7 +51,12 @@ def _spark(project: Project) -> Callable[[ModelVersion], Predict]:
         session = start_session()
     except ImportError as error:
         raise ExtraMissing.of(error.name or "pyspark", "spark", "--engine spark") from error
-    return lambda version: spark_predict(session, project.registry.tracking_uri, f"models:/{version.name}/{version.version}")
+
+    def predict(version: ModelVersion) -> Predict:
+        uri = f"models:/{version.name}/{version.version}"  # mlgates: allow-pin the version that the stage names now
+        return spark_predict(session, project.registry.tracking_uri, uri)
+
+    return predict
 
 
 def _parser() -> argparse.ArgumentParser:

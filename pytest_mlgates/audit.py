@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pytest_mlgates import filedigests
 from pytest_mlgates.errors import AuditBroken, LakehouseError, WriteConflict
 from pytest_mlgates.evidence import canonical_bytes, sha256
 from pytest_mlgates.ports import AuditEvent, AuditRow, TableStore
@@ -117,6 +118,8 @@ class AuditLog:
             if rows[-1].seq // _COMPACT_EVERY > seq // _COMPACT_EVERY:
                 with contextlib.suppress(WriteConflict, LakehouseError):  # only speed is lost: the rows are there
                     self._store.compact(AUDIT)
+            with contextlib.suppress(LakehouseError):  # the next append writes down what this one could not
+                filedigests.record(self._store.files(AUDIT))
             return rows
 
     def rows(
@@ -199,7 +202,16 @@ class AuditLog:
             report = dataclasses.replace(report, problem=problem)
         if report.ok:
             report = _compare(report, {row.seq: row.hash for row in rows}, named)
+        if report.ok and rows:
+            report = self._compare_files(report)
         return dataclasses.replace(report, anchors=len(named))
+
+    def _compare_files(self, report: ChainReport) -> ChainReport:
+        """Every row reads as it was written; so must every byte of the files that hold them."""
+        for file in filedigests.altered(self._store.files(AUDIT)):
+            problem = f"{file} was altered: its rows read as before, its bytes are not those that were written; look who did"
+            return dataclasses.replace(report, problem=problem)
+        return report
 
     def _chain(self, events: Sequence[AuditEvent], identifiers: Sequence[str], seq: int, last_hash: str) -> list[AuditRow]:
         rows = []

@@ -430,6 +430,40 @@ class Policy(_Section):
     min_e_value: Annotated[float, Field(ge=1)] = 20.0
 
 
+class Cost(_Section):
+    """What an hour of work and a month of storage cost; runs record seconds and bytes, pages multiply."""
+
+    currency: str = Field(default="$", max_length=8)
+    training_per_hour: Annotated[float, Field(ge=0)] = 0.40
+    endpoint_per_hour: Annotated[float, Field(ge=0)] = 0.20
+    drift_per_hour: Annotated[float, Field(ge=0)] = 0.40
+    batch_per_hour: Annotated[float, Field(ge=0)] = 0.40
+    storage_per_gb_month: Annotated[float, Field(ge=0)] = 0.023
+    centers: dict[str, str] = Field(default_factory=dict)
+    """Per model (globs allowed), the cost centre that its work is tagged with where the run names none."""
+
+    def center(self, model: str) -> str:
+        """Cost centre of a model; empty where none is named."""
+        return next((c for pattern, c in self.centers.items() if fnmatch.fnmatchcase(model, pattern)), "")
+
+
+class Readiness(_Section):
+    """What readiness cannot find by itself: relative paths are relative to the settings file."""
+
+    runbook: str = ""
+    """The on-call runbook; must name the drift procedure."""
+    postmortem: str = ""
+    """The template of a postmortem."""
+    endpoint: str = ""
+    """Scoring address of an endpoint that is not below ``.mlgates/endpoints``."""
+    runs: Count = 7
+    """Scheduled runs that must have ended well, one after the other."""
+    max_hours: Positive = 26.0
+    """Age of the newest scheduled run above which the schedule does not hold (a day and some slack)."""
+    loop_days: Positive = 30.0
+    """Age of the newest closed loop above which it counts as untested."""
+
+
 class Settings(_Section):
     """Everything in force for one run."""
 
@@ -438,6 +472,8 @@ class Settings(_Section):
     models: dict[str, ModelSettings]
     policy: Policy = Policy()
     alerts: Alerts = Alerts()
+    cost: Cost = Cost()
+    readiness: Readiness = Readiness()
     path: Path | None = None
     """The file these settings come from; ``None`` when they were built in code."""
 

@@ -70,7 +70,7 @@ class Evidence:
 
     @property
     def model(self) -> Mapping[str, Any]:
-        """``{name, version, run_id, artifact_digest}``."""
+        """``{name, version, run_id, artifact_digest, files}``; ``files`` maps each path to its digest."""
         found: Mapping[str, Any] = self.body["model"]
         return found
 

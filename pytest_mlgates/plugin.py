@@ -38,6 +38,7 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     ("--mlgates-settings", {"metavar": "PATH", "help": "mlgates.toml to use (default: nearest, upwards from here)"}),
     ("--mlgates-json", {"metavar": "PATH", "help": "write every verdict as JSON"}),
+    ("--mlgates-html", {"metavar": "PATH", "help": "write the evidence as one self-contained page"}),
     ("--mlgates-no-evidence", {"action": "store_true", "help": "judge, but store no evidence with the version's run"}),
     (
         "--mlgates-drift",
@@ -60,6 +61,10 @@ _FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
         "--mlgates-loop-inject",
         {"choices": ["data", "prediction", "performance", "concept"], "default": "data", "help": "kind of drift (data)"},
+    ),
+    (
+        "--mlgates-loop-live",
+        {"action": "store_true", "help": "the deployed receiver and channels of the settings, not embedded ones"},
     ),
 )
 
@@ -137,6 +142,12 @@ def _configure_loop(config: pytest.Config, options: Mapping[str, Any]) -> None:
     names = _names(options, os.environ)
     if len(names) != 1:
         raise pytest.UsageError("--mlgates-loop needs --model-name NAME, one model by its name")
+    if options.get("numprocesses") or hasattr(config, "workerinput"):
+        raise pytest.UsageError("--mlgates-loop is one run of eight steps in order; add -n 0")
+    if options["mlgates_loop_deadline"] <= 0:
+        raise pytest.UsageError("--mlgates-loop-deadline must be above 0 seconds")
+    if options["mlgates_loop_live"] and options["mlgates_loop_fault"]:
+        raise pytest.UsageError("--mlgates-loop-fault breaks embedded parts only; leave out --mlgates-loop-live or the fault")
     try:
         project = Project.open(options.get("mlgates_settings"))
         project.settings.model(names[0])
@@ -174,9 +185,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out further checks that are switched off, or have nothing declared to judge."""
-    if RUN in config.stash:
-        items[:] = [item for item in items if config.stash[RUN].applies(item)]
+    """Put the gates first, leave out further checks that do not apply, and keep the steps of the loop in order."""
+    if LOOP in config.stash:
+        items.sort(key=lambda item: item.nodeid)
+    if RUN in config.stash and config.stash.get(SUITE_SELECTED, False):
+        items[:] = config.stash[RUN].arrange(items)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
@@ -249,7 +262,9 @@ class _Recorder:
             return
         options = self.config.option
         store = not (options.mlgates_no_evidence or options.collectonly or self.run.drift)
-        self.run.finish(store=store, json_path=options.mlgates_json)
+        self.run.finish(
+            store=store, json_path=options.mlgates_json, html_path=None if options.collectonly else options.mlgates_html
+        )
         for report in self.run.reports:
             self.config.hook.pytest_mlgates_report(config=self.config, report=report)
         selected = self.config.stash.get(SUITE_SELECTED, False) and not options.collectonly

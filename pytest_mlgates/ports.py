@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import datetime as dt
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     import pandas as pd
     import pyarrow as pa
@@ -88,6 +89,9 @@ class ModelRegistry(Protocol):
 
     def artifact_digest(self, version: ModelVersion) -> str:
         """``sha256:`` over the path, size and content of every file of the logged model."""
+
+    def artifact_files(self, version: ModelVersion) -> dict[str, str]:
+        """Path to ``sha256:`` of the content, for every file of the logged model."""
 
     def read_artifact(self, version: ModelVersion, path: str) -> bytes | None:
         """One artifact of the version's run, ``None`` where it is absent."""
@@ -186,9 +190,15 @@ class TableStore(Protocol):
         """Read rows; ``where`` is a SQL predicate over the table's columns. Right on tables with deletion vectors."""
 
     def batches(
-        self, table: str, *, columns: Sequence[str] | None = None, where: str | None = None, version: int | None = None
+        self,
+        table: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        version: int | None = None,
+        bulk: bool = False,
     ) -> Iterator[pa.RecordBatch]:
-        """Like `read`, as a stream."""
+        """Like `read`, as a stream; with ``bulk`` for one thread in large batches, where texts may be string views."""
 
     def append(self, table: str, rows: pa.Table, *, transaction: tuple[str, int] | None = None) -> int:
         """Append rows and return the table's new version.
@@ -205,6 +215,12 @@ class TableStore(Protocol):
 
     def prune(self, table: str, where: str) -> int:
         """Remove rows of an append-only table for its archive; return their number."""
+
+    def files(self, table: str, version: int | None = None) -> list[Path]:
+        """Data files of a version; empty where the lakehouse is no folder of this machine."""
+
+    def size_bytes(self, table: str) -> int:
+        """Bytes of the files that the table's newest version is made of."""
 
     def guarded(self, table: str) -> bool:
         """Whether the table is append-only."""

@@ -83,6 +83,7 @@ class Quickstart:
         self.scale = SCALES[scale]
         self.port = _free_port()
         self.secret = secrets.token_hex(32)
+        self.pages: tuple[Path, ...] = ()
 
     @property
     def steps(self) -> tuple[tuple[str, Callable[[], str]], ...]:
@@ -101,6 +102,7 @@ class Quickstart:
             ("alert, retrain, gates, Staging", self.alert_and_retrain),
             ("drift run after the retrain: quiet", self.quiet_again),
             ("audit chain verified", self.verify_audit),
+            ("pages written", self.write_pages),
         )
 
     @cached_property
@@ -206,6 +208,7 @@ class Quickstart:
                 answer = asked.score([row], columns=columns)
             _expect(answer["model_version"] == "2", f"the endpoint answered with version {answer['model_version']}, not 2")
             summary = load_run.run(running.uri, n=self.scale.calls, concurrency=8, objective_ms=200.0)
+        load_run.store(self.project.registry, summary)
         (self.folder / "loadtest.json").write_text(json.dumps(summary.to_dict(), indent=2) + "\n", "utf-8")
         figure = (
             f"v{answer['model_version']} answers ${answer['predictions'][0]:,.0f}; p99 {summary.quantiles['p99'].value:.0f} ms"
@@ -271,6 +274,20 @@ class Quickstart:
         report = project.audit.verify({name: text for name, text in anchors.items() if text})
         _expect(report.ok, report.problem)
         return f"{report.rows} rows, {report.anchors} anchors agree"
+
+    def write_pages(self) -> str:
+        """Write the evidence of the version in Production and the operations page."""
+        from pytest_mlgates.pages import operations
+        from pytest_mlgates.report import html, page
+        from pytest_mlgates.services import evidence_store
+
+        registry = self.project.registry
+        document = evidence_store.latest(registry, registry.get(CHALLENGER, "2"))
+        self.pages = (
+            page.write(self.folder / "evidence.html", html.evidence_report(document)),
+            page.write(self.folder / "operations.html", operations(self.project)),
+        )
+        return " and ".join(path.name for path in self.pages)
 
     def _forest(self, sizes: tuple[int, int, int]) -> ForestParams:
         from pytest_mlgates.reference.train import ForestParams

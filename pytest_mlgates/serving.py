@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from pytest_mlgates import cost
 from pytest_mlgates.endpoint import workers
 from pytest_mlgates.endpoint.app import EndpointApp
 from pytest_mlgates.endpoint.lookup import STAGES, look_up
@@ -253,7 +254,14 @@ def serve(
             prediction_log = PredictionLog(project.lakehouse, spool, metrics, hash_columns=hash_columns, salt=salt)
         return EndpointApp(service, metrics, prediction_log=prediction_log, token=token, max_body=max_body)
 
-    workers.run(options, metrics, make_app)
+    name = RoutesFile(options.state).read().model
+    with cost.metered(project.lakehouse, "endpoint", name, cost_center=project.settings.cost.center(name)) as meter:
+        try:
+            workers.run(options, metrics, make_app)
+        finally:
+            answered = metrics.requests()
+            meter.calls = sum(answered.values())
+            meter.errors = sum(count for status, count in answered.items() if status >= 500)
 
 
 def control(project: Project, options: workers.ServerOptions, *, folder: Path, token: str, per_minute: float = 600.0) -> None:

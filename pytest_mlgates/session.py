@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_mlgates import __version__
-from pytest_mlgates.config import CHECKS
+from pytest_mlgates.config import CHECKS, GATES
 from pytest_mlgates.errors import ConfigError, MlgatesError
+from pytest_mlgates.redaction import redacted
 from pytest_mlgates.report.terminal import conclusion, gate_line, table
 from pytest_mlgates.report.text import printable
 from pytest_mlgates.results import GateResult, RunReport, Verdict
@@ -26,11 +27,12 @@ from pytest_mlgates.wiring import Project
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_mlgates.evidence import Evidence
     from pytest_mlgates.services.evaluate import Baseline, Candidate, Holdout
     from pytest_mlgates.services.monitor import MonitorRun
 
 PROPERTY = "mlgates"
-HOLDOUT_TAG = "mlgates.holdout_digest"
+PROOF = "proving"
 
 Target = tuple[str, str]
 
@@ -132,9 +134,9 @@ class GateRun:
     def looks(self, target: Target) -> int:
         """How many versions of the model were judged on this holdout, this one included."""
         if target not in self._looks:
-            digest = self.holdout(target).digest
-            others = [v for v in self.project.registry.versions(target[0]) if v.version != target[1]]
-            self._looks[target] = 1 + sum(v.tags.get(HOLDOUT_TAG) == digest for v in others)
+            from pytest_mlgates.services.evaluate import looks_at
+
+            self._looks[target] = looks_at(self.project.registry, *target, self.holdout(target).digest)
         return self._looks[target]
 
     def drift_items(self, target: Target) -> list[str]:
@@ -169,14 +171,20 @@ class GateRun:
             found["looks"] = self._looks[target]
         return found
 
-    def applies(self, item: pytest.Item) -> bool:
-        """Whether an item is to run: a further check may be switched off, or have nothing declared to judge."""
-        marker = item.get_closest_marker("mlgate")
-        spec = getattr(item, "callspec", None)
-        target = spec.params.get("mlgates_target") if spec is not None else None
-        if marker is None or target is None or marker.args[0] not in CHECKS:
-            return True
-        return self.project.settings.model(target[0]).checks.applies(marker.args[0])
+    def arrange(self, items: Sequence[pytest.Item]) -> list[pytest.Item]:
+        """The items to run, version by version: the five gates, then further checks, then all else, as collected.
+
+        Left out are checks that are switched off, or have nothing declared to judge.
+        """
+        order = {gate: place for place, gate in enumerate((*GATES, *CHECKS))}
+        kept: list[tuple[int, int, pytest.Item]] = []
+        for item in items:
+            gate, target = _gate_of(item)
+            if target is None or target not in self.targets:
+                kept.append((len(self.targets), 0, item))
+            elif gate not in CHECKS or self.project.settings.model(target[0]).checks.applies(gate):
+                kept.append((self.targets.index(target), order.get(gate, len(order)), item))
+        return [item for _, _, item in sorted(kept, key=lambda row: row[:2])]
 
     def record(self, item: pytest.Item, target: Target | None, result: GateResult) -> GateResult:
         """Put a result where it reaches the controller, and return it with model and version filled in."""
@@ -191,10 +199,7 @@ class GateRun:
 
     def record_error(self, item: pytest.Item, message: str) -> str:
         """Record a verdict ``error`` for a test that one of our own errors ended; return its line."""
-        marker = item.get_closest_marker("mlgate")
-        gate = str(marker.args[0]) if marker and marker.args else item.name.partition("[")[0]
-        spec = getattr(item, "callspec", None)
-        target = spec.params.get("mlgates_target") if spec is not None else None
+        gate, target = _gate_of(item)
         result = GateResult(gate=gate, verdict=Verdict.ERROR, summary=printable(message))
         return gate_line(self.record(item, target, result))
 
@@ -216,22 +221,23 @@ class GateRun:
                 mine[name] = GateResult(name, Verdict.ERROR, summary=changed, model=result.model, version=result.version)
         return [result]
 
-    def finish(self, *, store: bool, json_path: str | None) -> None:
+    def finish(self, *, store: bool, json_path: str | None, html_path: str | None = None) -> None:
         """Build the reports, store the evidence, write what was asked for."""
         self.reports = tuple(self._report(key) for key in self._results)
-        if store:
-            for report in self.reports:
-                if (report.model, report.version) in self.targets:
-                    self._store_evidence(report)
+        judged = [r for r in self.reports if (r.model, r.version) in self.targets]
+        if store or (html_path and not self.drift):
+            found = [self._evidence(report, store=store, shown=bool(html_path)) for report in judged]
+            if html_path:
+                self._write_page(Path(html_path), [document for document in found if document is not None])
         if json_path:
             rows = [r.to_dict() for report in self.reports for r in report.results]
-            Path(json_path).write_text(json.dumps({"results": rows}, indent=2, sort_keys=True) + "\n", "utf-8")
+            Path(json_path).write_text(redacted(json.dumps({"results": rows}, indent=2, sort_keys=True)) + "\n", "utf-8")
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if summary and self.reports:
             from pytest_mlgates.report.github import job_summary
 
             with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(job_summary(self.reports))
+                file.write(redacted(job_summary(self.reports)))
 
     @property
     def blocks(self) -> bool:
@@ -245,6 +251,7 @@ class GateRun:
             if len(self.reports) > 1:
                 lines.append(printable(f"{report.model} v{report.version}"))
             lines += table(report.results)
+            lines += [printable(r.summary) for r in report.results if r.gate == PROOF and r.summary]
         lines += [printable(note) for note in self.notes]
         return [*lines, *(conclusion(report) for report in self.reports)]
 
@@ -255,16 +262,19 @@ class GateRun:
         settings = self.project.settings.model(key[0])
         return RunReport(key[0], key[1], results, settings.required, settings.on_inconclusive == "warn")
 
-    def _store_evidence(self, report: RunReport) -> None:
-        """Store what was found. A partial run that found no fault says nothing new, so it replaces no evidence."""
-        if report.missing and report.verdict is Verdict.INCONCLUSIVE:
+    def _evidence(self, report: RunReport, *, store: bool, shown: bool) -> Evidence | None:
+        """Seal what was found and store it. A partial run that found no fault says nothing new, so it replaces no evidence."""
+        if store and report.missing and report.verdict is Verdict.INCONCLUSIVE:
             self.notes.append(
                 f"no evidence stored for {report.model} v{report.version}: {', '.join(report.missing)} did not report"
             )
-            return
+            store = False
+        if not (store or shown):
+            return None
         from pytest_mlgates import evidence
         from pytest_mlgates.provenance import environment, git_state
         from pytest_mlgates.services import evidence_store
+        from pytest_mlgates.services.evaluate import HOLDOUT_TAG
 
         registry = self.project.registry
         try:
@@ -273,10 +283,16 @@ class GateRun:
             digest = registry.artifact_digest(version)
             if subject.get("artifact_digest", digest) != digest:
                 self.notes.append(f"no evidence stored for {version.label}: its files changed while it was judged; run again")
-                return
+                return None
             document = evidence.build(
                 report,
-                model={"name": version.name, "version": version.version, "run_id": version.run_id, "artifact_digest": digest},
+                model={
+                    "name": version.name,
+                    "version": version.version,
+                    "run_id": version.run_id,
+                    "artifact_digest": digest,
+                    "files": registry.artifact_files(version),
+                },
                 holdout=subject.get("holdout", {}),
                 baseline=subject.get("baseline", {}),
                 settings_digest=self.project.settings.digest(report.model),
@@ -284,14 +300,38 @@ class GateRun:
                 environment=environment(),
                 created=dt.datetime.now(dt.UTC),
                 looks=int(subject.get("looks", 1)),
+                kill_score=next((r.estimate for r in report.results if r.gate == PROOF), None),
             )
-            evidence_store.store(registry, version, document)
+            if not store:
+                return document
+            document = evidence_store.store(registry, version, document)
             if subject.get("holdout"):
                 registry.set_version_tag(version.name, version.version, HOLDOUT_TAG, subject["holdout"]["digest"])
         except MlgatesError as error:
             self.notes.append(f"no evidence stored for {report.model} v{report.version}: {error}")
-            return
+            return None
         self.notes.append(f"evidence {document.id} stored with the run of {version.label} (mlgates {__version__})")
+        return document
+
+    def _write_page(self, path: Path, documents: Sequence[Evidence]) -> None:
+        """Write the evidence of all versions as one page."""
+        from pytest_mlgates.report import html, page
+
+        if not documents:
+            self.notes.append("no page written: there is no evidence to show")
+            return
+        try:
+            self.notes.append(f"page {page.write(path, html.evidence_report(*documents))}")
+        except MlgatesError as error:
+            self.notes.append(str(error))
+
+
+def _gate_of(item: pytest.Item) -> tuple[str, Target | None]:
+    """The gate that an item is (its own name where it carries no marker), and the version that it judges."""
+    marker = item.get_closest_marker("mlgate")
+    gate = str(marker.args[0]) if marker and marker.args else item.name.partition("[")[0]
+    spec = getattr(item, "callspec", None)
+    return gate, spec.params.get("mlgates_target") if spec is not None else None
 
 
 def carried_result(report: Any) -> tuple[GateResult, dict[str, Any]] | None:

@@ -87,12 +87,14 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("drift_run_id", _text), ("about", _text), ("window_start", _time), ("metric", _text),
         ]
     ),
+    # one row a run; `status` is ok | failed; `surface` is training | endpoint | drift | batch | storage
     COST: pa.schema(
         [
             ("run_id", _text), ("recorded_at", _time), ("surface", _text), ("model", _text), ("cost_center", _text),
             ("intent", _text), ("seconds", _float), ("bytes", _int), ("calls", _int),
+            ("errors", _int), ("status", _text), ("version", _text),
         ]
     ),
 }  # fmt: skip
 
-APPEND_ONLY = frozenset({AUDIT, DRIFT_METRICS, RETRAIN_TRIGGERS, ALERTS, DRIFT_INJECTIONS, DRIFT_SUPPRESSIONS})
+APPEND_ONLY = frozenset({AUDIT, DRIFT_METRICS, RETRAIN_TRIGGERS, ALERTS, DRIFT_INJECTIONS, DRIFT_SUPPRESSIONS, COST})

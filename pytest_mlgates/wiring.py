@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_mlgates import redaction
 from pytest_mlgates.config import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ class Project:
     def __init__(self, settings: Settings, *, create: bool = False) -> None:
         self.settings = settings
         self._create = create
+        redaction.register_address(settings.tracking_uri)
+        redaction.register_address(settings.lakehouse)
+        for group in settings.alerts.groups.values():
+            for channel in group.channels:
+                redaction.register_address(channel.url)
 
     @classmethod
     def open(cls, path: Path | str | None = None, *, start: Path | None = None, create: bool = False) -> Project:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_mlgates.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from pytest_mlgates.config import ActionGroup, AlertRule, Settings
+    from pytest_mlgates.config import ActionGroup, AlertRule, Channel, Settings
 
 _AGGREGATES = {"max": "max", "min": "min", "avg": "avg", "median": "percentile"}
 _JOBS = "https://api.fabric.microsoft.com/v1/workspaces/@{parameters('workspaceId')}/items/@{parameters('pipelineId')}/jobs/instances"
@@ -31,7 +31,20 @@ def export(settings: Settings) -> dict[str, str]:
         {
             "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentParameters.json#",
             "contentVersion": "1.0.0.0",
-            "parameters": {"workspaceResourceId": {"value": "<Log Analytics workspace resource id>"}},
+            "parameters": {
+                "workspaceResourceId": {"value": "<Log Analytics workspace resource id>"},
+                **{
+                    _address_parameter(name, channel): {
+                        "reference": {
+                            "keyVault": {"id": "<key vault resource id>"},
+                            "secretName": _symbol(f"{name} {channel.label}"),
+                        }
+                    }
+                    for name, group in groups.items()
+                    for channel in group.channels
+                    if channel.kind != "email"
+                },
+            },
         }
     )
     files["logic-app.json"] = _json(logic_app())
@@ -74,12 +87,12 @@ def _group(name: str, group: ActionGroup) -> list[str]:
     key = _symbol(name)
     mails, hooks, parameters = [], [], []
     for channel in group.channels:
-        label = _symbol(f"{name} {channel.label}")
         if channel.kind == "email":
             mails += [_receiver(f"{channel.label}-{i}", f"emailAddress: {_quote(to)}") for i, to in enumerate(channel.to)]
         else:
-            parameters += ["@secure()", f"param {label}Uri string", ""]
-            hooks.append(_receiver(channel.label, f"serviceUri: {label}Uri"))
+            parameter = _address_parameter(name, channel)
+            parameters += ["@secure()", f"param {parameter} string", ""]
+            hooks.append(_receiver(channel.label, f"serviceUri: {parameter}"))
     short = re.sub(r"[^A-Za-z0-9]", "", name)[:12] or "mlgates"
     return [
         *parameters,
@@ -95,6 +108,11 @@ def _group(name: str, group: ActionGroup) -> list[str]:
         "}",
         "",
     ]
+
+
+def _address_parameter(group: str, channel: Channel) -> str:
+    """Name of the secure parameter that holds a channel's address."""
+    return _symbol(f"{group} {channel.label}") + "Uri"
 
 
 def _receiver(name: str, address: str) -> str:

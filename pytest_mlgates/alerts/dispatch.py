@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import fnmatch
 import queue
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
 from pytest_mlgates.alerts import ledger as ledgers
 from pytest_mlgates.alerts.ledger import SAID_EVENTS, AlertRow, Ledger
 from pytest_mlgates.alerts.messages import Notice, clean
-from pytest_mlgates.alerts.query import drifted_features
+from pytest_mlgates.alerts.query import LIVE_LOOP_RULE, LOOP_RULE, certainty, drifted_features
 from pytest_mlgates.alerts.sinks import Outcome, deliver
 
 if TYPE_CHECKING:
@@ -132,12 +133,19 @@ def _pending(
 def _group_of(settings: Settings, row: AlertRow) -> str | None:
     alerts = settings.alerts
     rule = _rule_of(settings, row)
+    if rule is None and row.rule.startswith(LOOP_RULE):
+        return None  # a closed-loop test tells its own channels, never the people
     name = (alerts.summary_group if row.event == "summary" else "") or (rule.group if rule else "")
     return name if name in alerts.groups else None
 
 
 def _rule_of(settings: Settings, row: AlertRow) -> AlertRule | None:
-    return next((r for r in settings.alerts.rules if r.name == row.rule), None)
+    rules = settings.alerts.rules
+    found = next((r for r in rules if r.name == row.rule), None)
+    if found is None and row.event == "summary" and row.rule.startswith(LIVE_LOOP_RULE):
+        # the deployed retraining does not know the rule of the test that started it: the model's own rule stands in
+        found = next((r for r in rules if r.enabled and fnmatch.fnmatchcase(row.model_name, r.model)), None)
+    return found
 
 
 def notice_of(store: TableStore, ledger: Ledger, settings: Settings, row: AlertRow) -> Notice:
@@ -146,7 +154,11 @@ def notice_of(store: TableStore, ledger: Ledger, settings: Settings, row: AlertR
     first, *rest = row.message.splitlines() or [""]
     facts = dict(line.split(": ", 1) for line in rest if ": " in line)
     retrain, note = _retraining(ledger, settings, rule, row)
-    features = drifted_features(store, rule.table, row.drift_run_id) if rule and row.event in ledgers.INCIDENT_EVENTS else []
+    features: list[dict[str, Any]] = []
+    if rule and row.event in ledgers.INCIDENT_EVENTS:
+        features = drifted_features(store, rule.table, row.drift_run_id)
+        sure = certainty(store, rule.table, row.drift_run_id, row.metric)
+        facts |= {"How sure": sure} if sure else {}
     return Notice(
         alert_id=row.alert_id,
         about=row.about or row.event,
@@ -177,7 +189,7 @@ def _retraining(ledger: Ledger, settings: Settings, rule: AlertRule | None, row:
     for other in ledger.rows:
         if other.event == "suppressed" and other.alert_id == row.alert_id:
             return "suppressed", f"No retraining: {other.message}"
-    if _is_manual(settings, row.model_name):
+    if rule.reason == "concept" or _is_manual(settings, row.model_name):
         return "start", f"Retraining waits for approval: mlgates retrain approve {row.alert_id}"
     return "start", "A retraining is asked for; only a version that passes all gates goes to Staging."
 

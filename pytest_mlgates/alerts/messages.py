@@ -67,7 +67,7 @@ class Notice:
         out += [f"{name}: {value}" for name, value in self._facts()]
         if self.features:
             out += ["", "Features, by PSI:"]
-            out += [f"  {clean(f['feature'])}: {f['psi']:.3f} ({clean(f['status'])})" for f in self.features]
+            out += [f"  {clean(f['feature'])}: {f['psi']:.3f}{_chance(f)} ({clean(f['status'])})" for f in self.features]
         out += ["", *(clean(text) for text in (self.retrain_note, self.advice) if text)]
         out += [f"{clean(label)}: {clean(url)}" for label, url in self.web_links().items()]
         return out
@@ -165,7 +165,8 @@ def teams_message(notice: Notice) -> dict[str, Any]:
     ]
     if notice.features:
         facts = [
-            {"title": _markdown(f["feature"]), "value": f"PSI {f['psi']:.3f} {_markdown(f['status'])}"} for f in notice.features
+            {"title": _markdown(f["feature"]), "value": f"PSI {f['psi']:.3f}{_chance(f)} {_markdown(f['status'])}"}
+            for f in notice.features
         ]
         body += [{"type": "TextBlock", "weight": "bolder", "text": "Features"}, {"type": "FactSet", "facts": facts}]
     body += [
@@ -200,6 +201,11 @@ def mail(notice: Notice, *, sender: str, to: Sequence[str]) -> EmailMessage:
 def _markdown(text: object) -> str:
     """Escape what Teams reads as markdown, so that a model's name cannot draw links."""
     return "".join("\\" + c if c in "[]*_`<>" else c for c in clean(text))
+
+
+def _chance(feature: Mapping[str, Any]) -> str:
+    """The adjusted p-value of a column, where the drift run had one."""
+    return f", q {feature['q']:.1g}" if "q" in feature else ""
 
 
 def _zulu(moment: dt.datetime) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import fnmatch
+import math
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
 _COLUMNS = ("run_id", "run_timestamp", "model_name", "model_version", "metric_type", "value", "current_days")
 LOOP_RULE = "mlgates-loop-"
 """A rule of a closed-loop test sees the rows that this test injected and no others; every other rule sees all but those."""
-_LOOP_ROWS = "injected-loop-"
+LIVE_LOOP_RULE = LOOP_RULE + "live-"
+"""A rule of a closed-loop test on the deployed parts: its messages go where the model's own rule sends them."""
+LOOP_ROWS = "injected-loop-"
+"""Run ids of the rows that a closed-loop test injects; the name of its rule ends in the rest of the id."""
+_CERTAINTY = {
+    "injected": "not at all: the row was injected to test the loop, nothing was measured",
+    "drift": "beyond chance, by the drift run's own test",
+    "insufficient": "not sure: too few rows to rule out chance",
+    "stable": "chance may explain it, by the drift run's own test",
+}
+"""What the status of a metric row says about its figure."""
 _CLOCK_SKEW = dt.timedelta(minutes=5)
 _AGGREGATES = {"max": "max(value)", "min": "min(value)", "avg": "avg(value)", "median": "median(value)"}
 
@@ -46,7 +57,7 @@ def bins_by_model(store: TableStore, rule: AlertRule, *, since: dt.datetime, now
     rows = store.read(rule.table, columns=_COLUMNS, where=where)
     width = rule.bin_minutes * 60_000_000
     is_loop = rule.name.startswith(LOOP_RULE)
-    loop_rows = _LOOP_ROWS + (rule.name.removeprefix(LOOP_RULE) if is_loop else "")
+    loop_rows = LOOP_ROWS + (rule.name.removeprefix(LOOP_RULE) if is_loop else "")
     with duckdb.connect() as connection:
         connection.register("metrics", rows)
         found = connection.execute(
@@ -68,16 +79,38 @@ def bins_by_model(store: TableStore, rule: AlertRule, *, since: dt.datetime, now
 
 
 def drifted_features(store: TableStore, table: str, run_id: str, *, at_most: int = 5) -> list[dict[str, Any]]:
-    """Return the per-feature PSI rows of a drift run, largest first: ``feature``, ``psi``, ``status``; empty where there are none."""
+    """Return the columns of a drift run by PSI, largest first: ``feature``, ``psi``, ``status`` and, where known, ``q``.
+
+    ``q`` is the false-discovery-adjusted p-value. Empty where the run has no such rows.
+    """
     if not run_id or not store.exists(table):
         return []
-    quoted = run_id.replace("'", "''")
     rows = store.read(
-        table, columns=["feature_name", "metric_type", "value", "status"], where=f"run_id = '{quoted}' AND metric_type = 'psi'"
+        table,
+        columns=["feature_name", "metric_type", "value", "status"],
+        where=f"run_id = '{_quoted(run_id)}' AND metric_type IN ('psi', 'q')",
     ).to_pylist()
-    known = [r for r in rows if r["value"] is not None and r["value"] == r["value"]]  # NaN differs from itself
-    ranked = sorted(known, key=lambda r: -r["value"])[:at_most]
-    return [{"feature": r["feature_name"], "psi": float(r["value"]), "status": r["status"] or ""} for r in ranked]
+    known = [r for r in rows if r["value"] is not None and math.isfinite(r["value"])]
+    chance = {r["feature_name"]: float(r["value"]) for r in known if r["metric_type"] == "q"}
+    ranked = sorted((r for r in known if r["metric_type"] == "psi"), key=lambda r: -r["value"])[:at_most]
+    return [
+        {"feature": r["feature_name"], "psi": float(r["value"]), "status": r["status"] or ""}
+        | ({"q": chance[r["feature_name"]]} if r["feature_name"] in chance else {})
+        for r in ranked
+    ]
+
+
+def certainty(store: TableStore, table: str, run_id: str, metric: str) -> str:
+    """Return how sure the figure is that an alert rests on, in words; empty where the row does not say."""
+    if not run_id or not metric or not store.exists(table):
+        return ""
+    where = f"run_id = '{_quoted(run_id)}' AND metric_type = '{_quoted(metric)}'"
+    states = {r["status"] for r in store.read(table, columns=["status"], where=where).to_pylist()}
+    return next((words for status, words in _CERTAINTY.items() if status in states), "")
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")
 
 
 def _iso(moment: dt.datetime) -> str:

@@ -1,7 +1,7 @@
 """The webhook receiver: a small ASGI application that takes the common alert schema and queues retrainings.
 
 ==================  ====================================================================================
-``POST /alerts``    202 and a status URL; 401 not signed as it must be, 409 replayed, 413 too large,
+``POST /alerts``    202 and a status URL; 401 not signed as it must be, 408 too slow, 409 replayed, 413 too large,
                     422 not the common alert schema, or of a model that the settings do not know
 ``GET /alerts/ID``  how the job stands; 404
 ``GET /health``     200
@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from pytest_mlgates.config import Settings
 
 log = logging.getLogger("mlgates.alerts")
+CONCEPT_REASON = "concept_alert"
+"""Concept drift: fresh labels may teach the wrong thing, so a person looks first, whatever the model's mode."""
 MAX_BODY = 256 * 1024
 """Bytes of a delivery; Azure's own are a few kB."""
+BODY_S = 30.0
+"""Seconds within which a delivery's body has to be there: who sends a byte a minute is nobody's alert."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -138,7 +142,7 @@ class Receiver:
             (b"content-length", str(len(body)).encode()),
             (b"x-content-type-options", b"nosniff"),
         ]
-        if status == 413:
+        if status in (408, 413):
             fixed.append((b"connection", b"close"))  # the rest of the body was not read
         await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
         await send({"type": "http.response.body", "body": body})
@@ -173,7 +177,11 @@ class Receiver:
 
     async def _post(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, Any], list[tuple[bytes, bytes]]]:
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
-        body = await _read_body(headers, receive)
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await _read_body(headers, receive)
+        except TimeoutError:
+            raise _Refused(408, f"the body was not there within {BODY_S:g} s") from None
         now = self._clock()
         try:
             used = verify(self._secret, headers, body, now=now)
@@ -236,7 +244,7 @@ class Receiver:
             last = self._inbox.last_started(model)
             if last is not None and now < last + days * 86_400:
                 return "suppressed", f"cool-down of {days:g} days"
-        if retrain.mode == "manual":
+        if retrain.mode == "manual" or alert.custom("trigger_reason") == CONCEPT_REASON:
             return "waiting", "waits for mlgates retrain approve"
         return "queued", ""
 

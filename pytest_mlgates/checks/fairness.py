@@ -23,6 +23,7 @@ from pytest_mlgates.stats import (
     parity_ratio,
     rate_gap,
     rows_to_settle,
+    wilson,
 )
 from pytest_mlgates.stats.groups import GroupTable, Worst
 from pytest_mlgates.stats.interval import check_confidence
@@ -234,10 +235,13 @@ def _group_rows(table: GroupTable) -> dict[str, Any]:
     out = {}
     for i, name in enumerate(table.names):
         rows, positives, negatives = int(table.rows[i]), int(table.positives[i]), int(table.negatives[i])
+        rate = wilson(int(table.selected[i]), rows) if rows else None
         out[name] = {
             "n": rows,
             "selected": int(table.selected[i]),
             "selection_rate": table.selected[i] / rows if rows else None,
+            "rate_low": rate and rate.low,
+            "rate_high": rate and rate.high,
             "tpr": table.true_positives[i] / positives if positives else None,
             "fpr": table.false_positives[i] / negatives if negatives else None,
         }

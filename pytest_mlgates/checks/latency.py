@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pytest_mlgates.checks import pictures
 from pytest_mlgates.checks.verdicts import at_most, check, limit
 from pytest_mlgates.errors import ConfigError, DataUnusable, ModelUnusable
 from pytest_mlgates.results import GateResult, Verdict
@@ -130,6 +131,7 @@ def _result(
         "p50_ms": float(np.quantile(times, 0.5)) * 1e3,
         "p95_ms": float(np.quantile(times, 0.95)) * 1e3,
         "p99_ms": float(np.quantile(times, 0.99)) * 1e3,
+        "histogram": pictures.latency_histogram(times),
         "conditions": conditions,
     }
     hint = ""

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+from pytest_mlgates.checks import pictures
 from pytest_mlgates.checks.verdicts import at_least, at_most, check, number, percent, rows_hint, skip, worst
 from pytest_mlgates.errors import ConfigError
 from pytest_mlgates.results import GateResult, Verdict
@@ -107,7 +108,8 @@ def performance(
         found.metric.method,
         _hint(found, decisive, looks),
         _summary(found, decisive, confidence),
-        _details(found, conditions, confidence, passing, looks, problem.task),
+        _details(found, conditions, confidence, passing, looks, problem.task)
+        | {"picture": pictures.of_predictions(problem, y_pred, baseline_pred)},
     )
 
 

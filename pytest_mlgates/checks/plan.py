@@ -16,6 +16,7 @@ from pytest_mlgates.stats import (
     Comparison,
     NotEnough,
     Problem,
+    adjusted_confidence,
     arrays,
     calibration_error,
     compare,
@@ -71,6 +72,7 @@ def plan(
     positive: Any = None,
     sensitive: Any = None,
     performance: Mapping[str, Any] | None = None,
+    holdout: Mapping[str, Any] | None = None,
     fairness: Mapping[str, Any] | None = None,
     latency: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
@@ -83,8 +85,9 @@ def plan(
     ----------
     y_true, y_pred, baseline_pred, sensitive
         As the checks take them.
-    performance, fairness, latency, calibration
-        Thresholds in force, as keyword arguments of the checks; ``None`` leaves a gate out.
+    performance, holdout, fairness, latency, calibration
+        Thresholds in force, as keyword arguments of the checks; ``None`` leaves a gate out. ``looks`` among those of
+        performance corrects what it needs to pass, as in the check.
     confidence
         Of each one-sided bound.
     power
@@ -104,7 +107,10 @@ def plan(
     problem = Problem.of(task, y_true, positive=positive)
     out: list[PlanRow] = []
     if performance is not None:
-        out += _performance(problem, y_pred, baseline_pred, rules, reach)
+        passing = z_quantile(adjusted_confidence(confidence, int(rules.get("looks", 1)))) + z_quantile(power)
+        out += _performance(problem, y_pred, baseline_pred, rules, reach, passing)
+    if holdout is not None:
+        out += _holdout(len(arrays.raw("y_true", y_true)), holdout, power)
     if fairness is not None and task != "regression":
         out += _fairness(y_pred, problem, sensitive, fairness, reach)
     if latency is not None:
@@ -126,7 +132,31 @@ def _told(rows: int | None) -> str:
     return f"{rows:,} rows" if rows is not None else "no number of rows"
 
 
-def _performance(problem: Problem, y_pred: Any, baseline_pred: Any, rules: dict[str, Any], reach: float) -> list[PlanRow]:
+def _holdout(n: int, rules: Mapping[str, Any], power: float) -> list[PlanRow]:
+    """Gate 2 compares row by row: what it misses is a matter of counting, not of sampling."""
+    most = float(rules.get("max_overlap", 0.005))
+    allowed = math.floor(most * n)
+    shares = np.linspace(most, 1, 2001)[1:]
+    found = shares[int((np.asarray(sps.binom.sf(allowed, n, shares)) >= power).argmax())]
+    to_detect = next(
+        (rows for rows in _sizes() if sps.binom.sf(math.floor(most * rows), rows, min(1.0, 2 * most)) >= power), None
+    )
+    out = []
+    if rules.get("exact", True):
+        words = "fails when any prediction is not the one stored with the version: every row is compared"
+        out.append(PlanRow("holdout", "share of predictions changed", n, 1 / n, 0.0, 1, 1, words))
+    words = f"fails when {100 * found:.2g} % of the data that the holdout is drawn from were trained on; a clean holdout passes on any rows"
+    out.append(PlanRow("holdout", "share of training rows", n, float(found), most, 1, to_detect, words))
+    return out
+
+
+def _sizes() -> list[int]:
+    return [int(x) for x in np.unique(np.geomspace(2, 1e6, 400).astype(int))]
+
+
+def _performance(
+    problem: Problem, y_pred: Any, baseline_pred: Any, rules: dict[str, Any], reach: float, passing: float
+) -> list[PlanRow]:
     ratio, floor, metric = float(rules.get("min_ratio", 0.95)), rules.get("floor"), rules.get("metric", "r2")
 
     def against(prediction: Any) -> Comparison:
@@ -140,14 +170,14 @@ def _performance(problem: Problem, y_pred: Any, baseline_pred: Any, rules: dict[
     if found.margin is not None and found.threshold is not None and found.baseline is not None:
         equal = abs(found.baseline.value - found.threshold)
         detectable, se = _detectable(problem, y_pred, against, found.threshold, reach, paired=True)
-        to_pass, to_detect = _rows(n, reach * found.margin.se, equal), _rows(n, reach * se, equal)
+        to_pass, to_detect = _rows(n, passing * found.margin.se, equal), _rows(n, reach * se, equal)
         words = f"fails a model whose {label} is {side} {detectable:.4g}; an equal model passes on {_told(to_pass)}"
         measure = f"{label} against {ratio:g} × baseline"
         out.append(PlanRow("performance", measure, n, detectable, found.threshold, to_pass, to_detect, words))
     if floor is not None:
         above = sign * (found.candidate.value - floor)
         detectable, se = _detectable(problem, y_pred, against, float(floor), reach, paired=False)
-        to_pass, to_detect = _rows(n, reach * found.candidate.se, above), _rows(n, reach * se, abs(above))
+        to_pass, to_detect = _rows(n, passing * found.candidate.se, above), _rows(n, reach * se, abs(above))
         words = f"fails a model whose {label} is {side} {detectable:.4g}; this one clears the floor on {_told(to_pass)}"
         measure = f"{label} against the floor"
         out.append(PlanRow("performance", measure, n, detectable, float(floor), to_pass, to_detect, words))

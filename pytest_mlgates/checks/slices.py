@@ -26,12 +26,20 @@ _PAIR_ROWS = 200_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WeakSlice:
-    """A segment in words, its rows, its error over the overall one, and the p-value for exceeding the allowed factor."""
+    """A segment in words, its rows, its error over the overall one, and the p-value for exceeding the allowed factor.
+
+    ``se`` is the standard error of its mean loss, in units of the mean loss over all rows.
+    """
 
     name: str
     n: int
     ratio: float
     p_value: float
+    se: float = 0.0
+
+    def low(self, alpha: float) -> float:
+        """Lower bound of the ratio at level ``alpha``, from the same t test."""
+        return math.sqrt(max(0.0, self.ratio**2 - float(sps.t.isf(alpha, self.n - 1)) * self.se))
 
 
 @check(GATE)
@@ -68,8 +76,8 @@ def weak_slices(
     Returns
     -------
     GateResult
-        ``estimate`` is the worst ratio among segments named (or the largest seen); ``details["slices"]`` lists them,
-        worst first.
+        ``estimate`` is the worst ratio among segments named (or the largest seen), ``low`` its lower bound with all
+        segments allowed for (Bonferroni); ``details["slices"]`` lists them, worst first.
 
     Notes
     -----
@@ -97,9 +105,19 @@ def weak_slices(
     summary = f"{words}; {len(named)} of {len(found):,} segments beyond {max_ratio:g}×"
     hint = "; ".join(f"{s.name}: {what} {s.ratio:.1f}× overall, n={s.n:,}" for s in ranked[:3]) if named else ""
     verdict = Verdict.FAIL if named else Verdict.PASS
+    low = min(top.ratio, top.low((1 - confidence) / len(found)))
     method = f"{what} by segment, one-sided t, Holm over {len(found):,}"
     return GateResult(
-        GATE, verdict, top.ratio, threshold=max_ratio, n=loss.size, method=method, hint=hint, summary=summary, details=details
+        GATE,
+        verdict,
+        top.ratio,
+        low,
+        threshold=max_ratio,
+        n=loss.size,
+        method=method,
+        hint=hint,
+        summary=summary,
+        details=details,
     )
 
 
@@ -171,7 +189,7 @@ def _segments(
         mean = total[i] / n
         se = math.sqrt(max(square[i] / n - mean**2, 0.0) / (n - 1))
         p = float(sps.t.sf((mean - allowed) / se, n - 1)) if se > 0 else float(mean <= allowed)
-        out.append(WeakSlice(words[i], n, math.sqrt(mean / overall), p))
+        out.append(WeakSlice(words[i], n, math.sqrt(mean / overall), p, se / overall))
     return out
 
 

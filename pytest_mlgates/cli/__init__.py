@@ -19,7 +19,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("project:init", "Print (or write) a template of mlgates.toml."),
     "registry": ("registry:registry", "List the versions of a model: stage, run, metrics, lineage."),
     "expect": ("registry:expect", "Store today's predictions as what gate 2 expects of a version."),
+    "plan": ("plan:plan", "Per gate: the defect that today's holdout can detect, and the rows it would need."),
     "evidence": ("evidence:evidence", "Show or verify the evidence of a version."),
+    "dashboard": ("dashboard:dashboard", "Write or serve the operations page."),
+    "report": ("report:report", "Write the evidence of a version as one self-contained page."),
+    "readiness": ("health:readiness", "The twelve readiness items of a model, judged by evidence."),
+    "verify": ("health:verify", "The five final verifications of a model."),
+    "doctor": ("health:doctor", "What is wrong with this installation, and how to mend it."),
+    "cleanup": ("health:cleanup", "Pause endpoints, vacuum tables, archive old runs (--dry-run by default)."),
     "promote": ("promote:promote", "Move a version to a stage, on evidence."),
     "rollback": ("promote:rollback", "Return to the version that was Production before."),
     "reconcile": ("promote:reconcile", "Finish what a crash left; find moves made behind our back."),
@@ -77,9 +84,15 @@ def cli(context: click.Context, settings_path: str | None) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code. Our own errors are one line on stderr, never a traceback."""
+    from pytest_mlgates.redaction import redacting
     from pytest_mlgates.wiring import limit_threads
 
     limit_threads()
+    with redacting():
+        return _run(argv)
+
+
+def _run(argv: list[str] | None) -> int:
     try:
         outcome: Any = cli.main(args=argv, prog_name="mlgates", standalone_mode=False)
     except click.exceptions.Exit as stop:

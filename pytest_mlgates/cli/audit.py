@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
+from pytest_mlgates.promotion.machine import STAGES
 
 if TYPE_CHECKING:
     from pytest_mlgates.audit import AuditRow
+
+_STATES = ("intent", "committed", "aborted", "refused", "observed", "archived")
 
 
 @click.group()
@@ -23,8 +26,12 @@ def _filters(command: click.decorators.FC) -> click.decorators.FC:
     for option in (
         click.option("--until", help="Rows before this day (YYYY-MM-DD, UTC)."),
         click.option("--since", help="Rows from this day on (YYYY-MM-DD, UTC)."),
-        click.option("--state", help="intent, committed, aborted, refused, observed or archived."),
-        click.option("--stage", help="Rows that leave or enter this stage."),
+        click.option("--state", type=click.Choice(_STATES), help="Rows of this state."),
+        click.option(
+            "--stage",
+            type=click.Choice([*STAGES, "Deleted"], case_sensitive=False),
+            help="Rows that leave or enter this stage.",
+        ),
         click.option("--model", help="Rows of this model."),
     ):
         command = option(command)
@@ -69,11 +76,11 @@ def list_(
 def verify(context: click.Context, anchor_files: tuple[str, ...], write_anchor: str | None) -> int:
     """Walk the hash chain and compare its head with every anchor: the tags of the registered models and --anchor files."""
     from pytest_mlgates.audit import anchor
-    from pytest_mlgates.services.moves import HEAD_TAG
+    from pytest_mlgates.services.moves import anchors as anchors_of
     from pytest_mlgates.wiring import Project
 
     project = Project.from_context(context)
-    anchors = {f"the tag of {n}": t for n in project.registry.names() if (t := project.registry.model_tags(n).get(HEAD_TAG))}
+    anchors = anchors_of(project.registry)
     for path in anchor_files:
         try:
             anchors[path] = Path(path).read_text("utf-8")
@@ -134,10 +141,17 @@ def archive(context: click.Context, actor: str) -> int:
     """Move rows past their retention (7 years for a regulated model, 1 year otherwise) to cold files; never younger ones."""
     from pytest_mlgates import provenance
     from pytest_mlgates.services.audit_archive import archive as move_old_rows
+    from pytest_mlgates.services.moves import anchors
     from pytest_mlgates.wiring import Project
 
     project = Project.from_context(context)
-    done = move_old_rows(project.audit, project.settings, now=dt.datetime.now(dt.UTC), actor=actor or provenance.actor())
+    done = move_old_rows(
+        project.audit,
+        project.settings,
+        now=dt.datetime.now(dt.UTC),
+        actor=actor or provenance.actor(),
+        anchors=anchors(project.registry),
+    )
     click.echo(f"{done.rows} rows moved to {done.file}" if done.rows else "no row is past its retention")
     return EXIT_OK
 

@@ -40,7 +40,7 @@ def show(context: click.Context, name: str, version: str, *, as_json: bool) -> i
         f"  git       {git.get('sha') or 'no commit'}{' (dirty)' if git.get('dirty') else ''}",
         f"  looks     {body['looks']}, signed: {'yes' if found.signature else 'no'}",
     ]
-    lines += [f"  {r['verdict']:<13}{r['gate']:<13}{r['summary'] or r['hint']}" for r in body["results"]]
+    lines += [f"  {r['verdict']:<13}{r['gate']:<17}{r['summary'] or r['hint']}" for r in body["results"]]
     for line in lines:
         click.echo(printable(line))
     return EXIT_OK

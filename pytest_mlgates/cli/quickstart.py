@@ -29,7 +29,7 @@ def quickstart(folder: Path, scale: str, *, fresh: bool) -> int:
     """Run the whole ring once, on embedded parts, in a folder.
 
     synthesise → train → gates → Staging → champion/challenger → Production → endpoint → load test → drift → alert → retrain →
-    gates → Staging → audit. Small: 73,000 machine-days and small forests, under 4 minutes on 2 cores. Full: 1,022,000
+    gates → Staging → audit → pages. Small: 73,000 machine-days and small forests, under 4 minutes on 2 cores. Full: 1,022,000
     machine-days and the tutorial's forests. Everything stays in the folder.
     """
     from importlib.util import find_spec
@@ -62,6 +62,9 @@ def quickstart(folder: Path, scale: str, *, fresh: bool) -> int:
     click.echo(f"{'The ring is closed' if ok else 'The ring is NOT closed'} ({took}). Everything is in {work.folder}")
     if ok:
         click.echo(_next_steps(work.folder))
+        click.echo("Pages, to open in a browser:")
+    for path in work.pages:
+        click.echo(f"  {path}")
     return EXIT_OK if ok else EXIT_FAILED
 
 

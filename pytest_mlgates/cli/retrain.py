@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pytest_mlgates.errors import EXIT_OK
+from pytest_mlgates.errors import EXIT_OK, UsageProblem
 from pytest_mlgates.wiring import Project
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def retrain() -> None:
 @click.pass_context
 def list_(context: click.Context, as_json: bool) -> int:
     """List the alerts that came in and what became of them."""
-    for job in _inbox(context).jobs():
+    inbox = _inbox(context)
+    for job in inbox.jobs() if inbox is not None else ():
         if as_json:
             click.echo(json.dumps(job.to_dict()))
         else:
@@ -42,13 +43,18 @@ def list_(context: click.Context, as_json: bool) -> int:
 @click.pass_context
 def approve(context: click.Context, alert_id: str, actor: str | None) -> int:
     """Let the retraining for ALERT_ID start: models with retrain mode "manual" wait for this."""
-    job = _inbox(context).approve(alert_id, actor=actor or getpass.getuser(), now=time.time())
+    inbox = _inbox(context)
+    if inbox is None:
+        raise UsageProblem(f"no alert {alert_id!r}: no receiver has taken an alert of this project yet (mlgates alerts serve)")
+    job = inbox.approve(alert_id, actor=actor or getpass.getuser(), now=time.time())
     click.echo(f"approved: {job.model} is retrained as soon as a receiver runs and no other retraining of it does")
     return EXIT_OK
 
 
-def _inbox(context: click.Context) -> Inbox:
+def _inbox(context: click.Context) -> Inbox | None:
+    """The receiver's queue; ``None`` where no receiver ever ran: looking makes no file."""
     from pytest_mlgates.alerts.inbox import Inbox
     from pytest_mlgates.alerts.serve import inbox_path
 
-    return Inbox(inbox_path(Project.from_context(context).settings))
+    path = inbox_path(Project.from_context(context).settings)
+    return Inbox(path) if path.is_file() else None

@@ -56,16 +56,7 @@ def numeric_values(array: pa.Array) -> tuple[NDArray[np.float64], float, float]:
 
     Times become seconds since 1970 (UTC for zoned ones). Null and NaN are both missing.
     """
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_temporal(array.type):
-        micros = array.cast(pa.timestamp("us", tz=getattr(array.type, "tz", None))).cast(pa.int64())
-        values = _numpy(micros) / 1e6
-    else:
-        if pa.types.is_decimal(array.type):
-            array = array.cast(pa.float64())
-        values = _numpy(array).astype(np.float64, copy=False)
-    missing = float(array.null_count)
+    values, missing = dense_values(array), float(array.null_count)
     finite = np.isfinite(values)
     if finite.all():
         return values, missing, 0.0
@@ -73,16 +64,29 @@ def numeric_values(array: pa.Array) -> tuple[NDArray[np.float64], float, float]:
     return values[finite], missing + not_numbers, float(values.size - finite.sum()) - not_numbers
 
 
+def dense_values(array: pa.Array) -> NDArray[np.float64]:
+    """Return what is not null as float64, with any NaN and infinite values; see `numeric_values`."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_temporal(array.type):
+        micros = array.cast(pa.timestamp("us", tz=getattr(array.type, "tz", None))).cast(pa.int64())
+        return np.asarray(_numpy(micros) / 1e6)
+    if pa.types.is_decimal(array.type):
+        array = array.cast(pa.float64())
+    return _numpy(array).astype(np.float64, copy=False)
+
+
 def category_counts(array: pa.Array) -> tuple[dict[str, float], float]:
     """Return ``(rows per category, missing rows)`` of a text or boolean array."""
-    if not pa.types.is_dictionary(array.type):
-        if pa.types.is_string_view(array.type):
-            array = array.cast(pa.string())  # Delta readers hand out views, which cannot be dictionary-encoded
-        array = array.dictionary_encode()
-    names = array.dictionary.cast(pa.string()).to_pylist()
-    rows = np.bincount(_numpy(array.indices), minlength=len(names)) if len(names) else np.zeros(0)
+    if pa.types.is_dictionary(array.type):
+        names = array.dictionary.cast(pa.string()).to_pylist()
+        rows = np.bincount(_numpy(array.indices), minlength=len(names)).tolist() if names else []
+    else:  # views (Delta readers hand them out) are counted as they are: a cast would cost as much again
+        found = array.drop_null().value_counts()
+        names = found.field(0).cast(pa.string()).to_pylist()
+        rows = found.field(1).to_pylist()
     counts: dict[str, float] = {}
-    for name, count in zip(names, rows.tolist(), strict=True):
+    for name, count in zip(names, rows, strict=True):
         if count:
             counts[name] = counts.get(name, 0.0) + float(count)
     return counts, float(array.null_count)

@@ -153,6 +153,27 @@ class Exact:
         value = float(np.dot(gap, np.diff(points)))
         return Bracket(value, value, value)
 
+    def squared_distance(self, other: Exact, share: float) -> float:
+        """See `mean_squared_gap`; equal values are one step, so ties count as what they are."""
+        points = np.unique(np.concatenate([self.values, other.values]))
+        zero = np.zeros(1)
+        mine = np.concatenate([zero, self.upto(points) / self.n])
+        return mean_squared_gap(mine, np.concatenate([zero, other.upto(points) / other.n]), share)
+
+
+def mean_squared_gap(mine: NDArray[np.float64], theirs: NDArray[np.float64], share: float) -> float:
+    """Return the mean squared difference of two distribution functions over their mixture (Cramér-von Mises, unscaled).
+
+    The functions are given at the same steps, from 0 to 1, shape (steps + 1,); ``share`` is the first sample's part of the
+    mixture. Within a step the difference counts as the mean of its two ends. The null of continuous values is then an upper
+    bound, ties or no ties: the difference there is a Brownian bridge, which is its linear interpolation plus an independent
+    rest, and a centred Gaussian is the smaller in norm without it (Anderson 1955).
+    """
+    gap = mine - theirs
+    middle = (gap[1:] + gap[:-1]) / 2
+    weight = share * np.diff(mine) + (1 - share) * np.diff(theirs)
+    return float(np.einsum("i,i,i->", middle, middle, weight))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Profiled:
@@ -184,22 +205,49 @@ class Profiled:
         return cls(edges, np.zeros(k), np.zeros(k), np.zeros(k + 1), 0.0, 0.0, Moments())
 
     @classmethod
-    def of(cls, values: NDArray[np.float64], edges: NDArray[np.float64], *, missing: float, infinite: float) -> Profiled:
-        """Count finite values: one sort, then two look-ups per edge (five times cheaper than binning each value)."""
+    def of(
+        cls,
+        values: NDArray[np.float64],
+        edges: NDArray[np.float64],
+        *,
+        missing: float,
+        infinite: float,
+        ordered: bool = False,
+    ) -> Profiled:
+        """Count values: one sort, then two look-ups per edge (five times cheaper than binning each value).
+
+        ``ordered`` says that they are sorted already. A NaN counts as missing, an infinite value as infinite, each beside
+        those that are given.
+        """
         room = np.empty(values.size + 1)  # one more, so that the last segment below may end past the last value
-        ordered = room[:-1]
-        ordered[:] = values
+        kept = room[:-1]
+        kept[:] = values
         room[-1] = 0.0
-        ordered.sort()
-        left = np.searchsorted(ordered, edges, side="left")
-        right = np.searchsorted(ordered, edges, side="right")
+        if not ordered:
+            kept.sort()
+        if kept.size and not (math.isfinite(kept[0]) and math.isfinite(kept[-1])):  # NaN sorts last
+            first, last = np.searchsorted(kept, [-np.inf, np.inf], side="right")
+            finite = kept[first : np.searchsorted(kept, np.inf, side="left")]
+            not_numbers = float(kept.size - last)
+            rest = float(kept.size - finite.size) - not_numbers
+            return cls.of(finite, edges, missing=missing + not_numbers, infinite=infinite + rest, ordered=True)
+        left = np.searchsorted(kept, edges, side="left")
+        right = left.copy()
+        hit = np.flatnonzero(room[left] == edges)  # few of the edges of a smooth column meet a value again
+        right[hit] = np.searchsorted(kept, edges[hit], side="right")
         starts = np.concatenate([[0], right])
-        ends = np.concatenate([left, [ordered.size]])
+        ends = np.concatenate([left, [kept.size]])
         # every second segment lies between two edges; reduceat answers an empty one with a value, which is not a sum
         between = np.add.reduceat(room, np.column_stack([starts, ends]).ravel())[::2]
         sums = np.where(ends > starts, between, 0.0)
-        moments = Moments.of(ordered, ordered=True)
-        return cls(edges, left.astype(float), (right - left).astype(float), sums, missing, infinite, moments)
+        equal = (right - left).astype(float)
+        moments = Moments()
+        if kept.size:
+            mean = float(sums.sum() + np.einsum("i,i->", equal, edges)) / kept.size
+            low, high = float(kept[0]), float(kept[-1])
+            kept -= mean
+            moments = Moments(float(kept.size), mean, float(np.einsum("i,i->", kept, kept)), low, high)
+        return cls(edges, left.astype(float), equal, sums, missing, infinite, moments)
 
     def __add__(self, other: Profiled) -> Profiled:
         """Counts of both sets of rows; the edges must be the same."""
@@ -272,6 +320,13 @@ class Profiled:
         over = np.minimum(np.maximum(a_end - b, 0.0), np.maximum(b_end - a, 0.0)) * (right - left)
         low = float(signed.sum())
         return Bracket(low, low, float(low + 2 * over.sum()))
+
+    def squared_distance(self, other: Profiled, share: float) -> float:
+        """See `mean_squared_gap`; the rows between two edges are one step, and so is each edge."""
+        a, a_end, b, b_end = self._shares(other)
+        steps = [np.concatenate([[0.0], np.column_stack([end, start]).ravel()]) for start, end in
+                 ((np.append(a[1:], 1.0), a_end), (np.append(b[1:], 1.0), b_end))]  # fmt: skip
+        return mean_squared_gap(steps[0], steps[1], share)
 
     def _shares(self, other: Profiled) -> tuple[NDArray[np.float64], ...]:
         """Both distribution functions at the start and just before the end of each of the k + 1 gaps between edges."""

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "benjamini_hochberg",
+    "benjamini_yekutieli",
     "chi_square",
+    "cramer_von_mises_p",
     "cramers_v",
     "jensen_shannon_distance",
     "kolmogorov_p",
@@ -28,6 +30,7 @@ EXACT_KS = 10_000
 _NULL_DRAWS = 4000
 _CHI_SQUARE_DRAWS = 9999
 _SMALL_EXPECTED = 5.0
+_CVM_TERMS, _CVM_NODES = 8, 48
 
 
 def population_stability_index(reference: ArrayLike, current: ArrayLike, *, smoothing: float = 0.5) -> float:
@@ -175,8 +178,9 @@ def kolmogorov_p(distance: float, n: float, m: float) -> float:
     """Return the p-value of a two-sample Kolmogorov-Smirnov distance.
 
     Up to `EXACT_KS` effective rows as scipy's ``ks_2samp(method="asymp")`` does; beyond, Kolmogorov's limit with the
-    correction of Vrbik 2018, ``x + 1/(6 sqrt(n)) + (x - 1)/(4 n)`` at ``x = sqrt(n) * distance``, which agrees with it to
-    1e-5 and costs a thousandth. ``n`` and ``m`` may be effective sizes. With ties the p-value is an upper bound, so ties
+    correction of Vrbik 2018, ``x + 1/(6 sqrt(n)) + (x - 1)/(4 n)`` at ``x = sqrt(n) * distance``, at a thousandth of the cost:
+    within 1e-4 of the p-value down to p = 0.01, and within 0.2 % of it at p = 1e-5, where the sample is smallest.
+    ``n`` and ``m`` may be effective sizes. With ties the p-value is an upper bound, so ties
     raise no false alarm.
     """
     if not math.isfinite(distance) or n <= 0 or m <= 0:
@@ -186,6 +190,34 @@ def kolmogorov_p(distance: float, n: float, m: float) -> float:
         return float(np.clip(stats.kstwo.sf(distance, rows), 0.0, 1.0))
     x = math.sqrt(rows) * distance
     return float(special.kolmogorov(x + 1 / (6 * math.sqrt(rows)) + (x - 1) / (4 * rows)))
+
+
+def cramer_von_mises_p(distance: float, n: float, m: float) -> float:
+    """Return the p-value of a two-sample Cramér-von Mises distance (`distributions.mean_squared_gap`).
+
+    ``n m / (n + m) * distance`` against the limit of Smirnov 1936, an alternating sum of integrals over the arches of a sine,
+
+    ``1/pi * sum_j (-1)^(j+1) * integral_{(2j-1)pi}^{2j pi} 2 (u |sin u|)^(-1/2) exp(-x u^2 / 2) du``,
+
+    each by Gauss-Chebyshev quadrature, whose weight takes up the poles at both ends: six digits also far out in the tail.
+    ``n`` and ``m`` may be effective sizes.
+
+    Examples
+    --------
+    >>> round(cramer_von_mises_p(0.74346 / 50, 100, 100), 6)  # the 1 % point of the tables
+    0.01
+    """
+    if not math.isfinite(distance) or n <= 0 or m <= 0:
+        return math.nan
+    x = n * m / (n + m) * distance
+    if x < 0.02:  # the sum converges slowly there, and all of it is above 0.997
+        return 1.0
+    points = np.cos((np.arange(_CVM_NODES) + 0.5) * math.pi / _CVM_NODES) * math.pi / 2
+    middles = (2 * np.arange(1, _CVM_TERMS + 1) - 0.5) * math.pi
+    u = middles[:, None] + points
+    weight = np.sqrt((math.pi / 2) ** 2 - points**2) / _CVM_NODES
+    arches = (2 / np.sqrt(u * np.abs(np.sin(u))) * np.exp(-x * u**2 / 2) * weight).sum(axis=1)
+    return float(np.clip(arches[::2].sum() - arches[1::2].sum(), 0.0, 1.0))
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -208,6 +240,21 @@ def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
     scaled = p[order] * order.size / np.arange(1, order.size + 1)
     q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return q
+
+
+def benjamini_yekutieli(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Return Benjamini-Hochberg q-values times ``1 + 1/2 + … + 1/k`` (Benjamini & Yekutieli 2001), at most 1.
+
+    Inputs of a model depend on each other, in ways that nobody states; the factor makes the rate hold for every way.
+
+    Examples
+    --------
+    >>> benjamini_yekutieli([0.01, 0.02, 0.03]).round(3).tolist()
+    [0.055, 0.055, 0.055]
+    """
+    q = benjamini_hochberg(p_values)
+    tests = int(np.isfinite(q).sum())
+    return np.asarray(np.minimum(q * (1 / np.arange(1, tests + 1)).sum(), 1.0))
 
 
 def smallest_visible_shift(n: float, m: float, *, level: float = 0.01, power: float = 0.8) -> float:

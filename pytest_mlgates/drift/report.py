@@ -18,7 +18,7 @@ class DriftVerdict(enum.StrEnum):
 
 
 _NUMBERS = (
-    "psi", "psi_threshold", "ks", "ks_low", "ks_high", "ks_p", "chi2", "chi2_p", "cramers_v", "js", "wasserstein",
+    "psi", "psi_threshold", "ks", "ks_low", "ks_high", "ks_p", "cvm_p", "chi2", "chi2_p", "cramers_v", "js", "wasserstein",
     "wasserstein_low", "wasserstein_high", "p", "q", "design_effect", "smallest_shift",
 )  # fmt: skip
 
@@ -35,6 +35,8 @@ class FeatureDrift:
         Smoothed PSI, and what chance alone would reach in 1 of 100 windows (over all features together).
     ks, ks_low, ks_high, ks_p
         Kolmogorov-Smirnov distance with the bounds that hold its exact value, and its p-value; ``None`` for categories.
+    cvm_p
+        p-value of Cramér-von Mises; ``None`` for categories.
     chi2, chi2_p, cramers_v
         Pearson's chi-square over the PSI's cells, its p-value, and the effect size.
     js
@@ -42,7 +44,7 @@ class FeatureDrift:
     wasserstein, wasserstein_low, wasserstein_high
         First Wasserstein distance in standard deviations of the reference.
     p, q
-        The p-value that the alarm rests on, and its Benjamini-Hochberg q-value over all features.
+        The p-value that the alarm rests on, and its Benjamini-Hochberg q-value over all features, times Yekutieli's factor.
     design_effect
         Rows that carry the information of one independent row, where rows of a day depend on each other.
     smallest_shift
@@ -66,6 +68,7 @@ class FeatureDrift:
     ks_low: float | None = None
     ks_high: float | None = None
     ks_p: float | None = None
+    cvm_p: float | None = None
     chi2: float | None = None
     chi2_p: float | None = None
     cramers_v: float | None = None

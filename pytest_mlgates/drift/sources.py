@@ -120,7 +120,8 @@ class StreamSource:
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One whole column."""
-        return pa.chunked_array([batch.column(0) for batch in self._open([name])], self.schema.field(name).type)
+        kind = self.schema.field(name).type
+        return pa.chunked_array([batch.column(0).cast(kind) for batch in self._open([name])], kind)
 
     def sample(self, columns: Sequence[str], rows: int) -> pa.Table:
         """Every k-th row, by one pass; k doubles whenever more rows than wanted are held."""
@@ -134,7 +135,8 @@ class StreamSource:
                 whole = pa.Table.from_batches(parts).combine_chunks()
                 parts = whole.take(pa.array(np.arange(0, held, 2))).to_batches()
                 step, held = 2 * step, sum(p.num_rows for p in parts)
-        return pa.Table.from_batches(parts, pa.schema([self.schema.field(c) for c in columns]))
+        wanted = pa.schema([self.schema.field(c) for c in columns])
+        return pa.Table.from_batches(parts).cast(wanted) if parts else wanted.empty_table()
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """All rows, in batches."""
@@ -142,13 +144,19 @@ class StreamSource:
 
 
 def coalesced(batches: Iterable[pa.RecordBatch], rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-    """Join small batches (Delta readers hand out 8,192 rows) until one has at least ``rows``: the kernel's fixed cost counts."""
+    """Join small batches (some readers hand out 8,192 rows) to at least ``rows``: the kernel's fixed cost counts.
+
+    A batch that is large enough goes through as it is, for joining copies.
+    """
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
+        if batch.num_rows >= rows // 2 and held:
+            yield _joined(held)
+            held, count = [], 0
         held.append(batch)
         count += batch.num_rows
-        if count >= rows:
+        if count >= rows // 2:
             yield _joined(held)
             held, count = [], 0
     if held:

@@ -40,6 +40,6 @@ def table_source(store: TableStore, table: str, *, where: str | None = None, ver
     empty = store.read(table, where="1 = 0", version=pinned)
 
     def open_stream(columns: Sequence[str]) -> Any:
-        return store.batches(table, columns=list(columns), where=where, version=pinned)
+        return store.batches(table, columns=list(columns), where=where, version=pinned, bulk=True)
 
     return StreamSource(open_stream, empty.schema)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pytest_mlgates.errors import EvidenceInvalid
@@ -50,16 +51,19 @@ class Context:
         What it asks for.
     to_stage
         Where it wants to go.
-    artifact_digest
-        Digest of the logged model as it is now.
+    artifact_digest, artifact_files
+        Digest of the logged model as it is now, and of each of its files, to name the one that changed.
     holdout
         What the settings name as the holdout.
     holdout_digest
-        Digest of the rows that the evidence names, as they are now; ``None`` where they cannot be read (``holdout_problem``).
+        Digest of the rows that the evidence names, as they are now; ``None`` where they cannot be read (``holdout_problem``,
+        which otherwise names data files whose bytes are not as they were).
     settings_digests
         Digests that may promote to this stage.
     required
         Gates that the settings demand.
+    settings_place
+        Where the settings in force stand, for the message.
     regulated
         Whether the fairness gate must have been judged.
     warn_inconclusive
@@ -89,7 +93,9 @@ class Context:
     warn_inconclusive: bool
     max_age: dt.timedelta
     now: dt.datetime
+    artifact_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     holdout_problem: str = ""
+    settings_place: str = ""
     contest: Contest | None = None
     hotfix: bool = False
     approver: str = ""
@@ -154,7 +160,7 @@ def _of_identity(evidence: Evidence, context: Context, again: str) -> list[Refus
         found.append(Refusal("evidence", f"its evidence is of {named[0]} v{named[1]}; {again}", integrity=True))
     if evidence.model.get("artifact_digest") != context.artifact_digest:
         message = (
-            f"its model files have changed since the gates ran: evidence {evidence.id} is of "
+            f"its model files have changed since the gates ran{_changed(evidence, context)}: evidence {evidence.id} is of "
             f"{_short(evidence.model.get('artifact_digest'))}, they are {_short(context.artifact_digest)}; {again}"
         )
         found.append(Refusal("artifact", message, integrity=True))
@@ -165,22 +171,34 @@ def _of_identity(evidence: Evidence, context: Context, again: str) -> list[Refus
     elif context.holdout_digest is None:
         message = f"the holdout rows that it was judged on cannot be read: {context.holdout_problem}; {again}"
         found.append(Refusal("data", message, integrity=True))
-    elif data.get("digest") != context.holdout_digest:
+    elif data.get("digest") != context.holdout_digest or context.holdout_problem:
+        where = f" ({context.holdout_problem})" if context.holdout_problem else ""
         at = "" if data.get("version") is None else f"@{data['version']}"
         message = (
-            f"the holdout {data.get('table')}{at} has changed since the gates ran: evidence {evidence.id} is of "
+            f"the holdout {data.get('table')}{at} has changed since the gates ran{where}: evidence {evidence.id} is of "
             f"{_short(data.get('digest'))}, it is {_short(context.holdout_digest)}; restore it, or {again}"
         )
         found.append(Refusal("data", message, integrity=True))
     return found
 
 
+def _changed(evidence: Evidence, context: Context) -> str:
+    """Which files of the model are not as they were; empty for evidence that does not list them."""
+    before, now = evidence.model.get("files"), context.artifact_files
+    if not isinstance(before, Mapping):
+        return ""
+    said = [f"{path} {'altered' if path in now else 'gone'}" for path in before if now.get(path) != before[path]]
+    said += [f"{path} added" for path in now if path not in before]
+    return f" ({', '.join(said[:5])}{', …' if len(said) > 5 else ''})" if said else ""
+
+
 def _of_settings(evidence: Evidence, context: Context, again: str) -> list[Refusal]:
     if evidence.settings_digest in context.settings_digests:
         return []
     allowed = " or ".join(_short(digest) for digest in context.settings_digests) or "none"
+    place = f" ({context.settings_place})" if context.settings_place else ""
     message = (
-        f"it was judged by settings {_short(evidence.settings_digest)}, to {context.to_stage} may go {allowed}; "
+        f"it was judged by settings {_short(evidence.settings_digest)}, to {context.to_stage} may go {allowed}{place}; "
         f"{again} by the settings in force"
     )
     return [Refusal("settings", message)]

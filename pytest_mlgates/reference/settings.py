@@ -63,6 +63,10 @@ group = "ag-mlops-drift"
 # the receiver (mlgates alerts serve) starts the retraining; mail and Teams channels go beside it
 [alerts.groups.ag-mlops-drift]
 channels = [{{ kind = "webhook", name = "retrain", url = "http://127.0.0.1:{port}/alerts" }}]
+
+# what runs are tagged with where they name no cost centre themselves; rates are in [cost] too
+[cost]
+centers = {{ "casino-slot-revenue-forecast-*" = "casino-analytics" }}
 """
 
 

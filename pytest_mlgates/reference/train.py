@@ -20,6 +20,7 @@ from sklearn.metrics import mean_absolute_percentage_error, r2_score, root_mean_
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pytest_mlgates import cost
 from pytest_mlgates.errors import UsageProblem
 from pytest_mlgates.ports import Column, TableStore, TrackedRun, Tracker
 from pytest_mlgates.reference import features, lineage
@@ -210,12 +211,18 @@ def train(
         refit=refit,
         seed=seed,
     )
-    baseline = None if only == "challenger" else job.baseline()
+    baseline: Registered | None = None
+    if only != "challenger":
+        with cost.metered(store, "training", BASELINE, cost_center=COST_CENTER, intent=intent) as meter:
+            baseline = job.baseline()
+            meter.run_id, meter.version, meter.calls = baseline.run_id, baseline.version, len(parts.train)
     chosen = params or ForestParams()
     trials: tuple[tuple[ForestParams, Metrics], ...] = ()
     challenger: Registered | None = None
     if only != "baseline":
-        challenger, chosen, trials = job.challenger(chosen, sweep)
+        with cost.metered(store, "training", CHALLENGER, cost_center=COST_CENTER, intent=intent) as meter:
+            challenger, chosen, trials = job.challenger(chosen, sweep)
+            meter.run_id, meter.version, meter.calls = challenger.run_id, challenger.version, len(parts.train)
     return TrainingOutcome(baseline, challenger, len(frame), version, parts.holdout_version, code, tracker.uri, chosen, trials)
 
 

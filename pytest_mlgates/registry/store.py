@@ -68,8 +68,7 @@ class MlflowRegistry:
             raise RegistryUnavailable(message)
         for name in ("mlflow", "alembic"):  # migrations and per-call notices are not ours to print
             logging.getLogger(name).setLevel(logging.ERROR)
-        with _quiet():
-            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self.client = self._ask(lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
 
     @property
     def uri(self) -> str:
@@ -153,6 +152,11 @@ class MlflowRegistry:
         """``sha256:`` over path, size and content of every file of the logged model."""
         return folder_digest(self.artifact_folder(version))
 
+    def artifact_files(self, version: ModelVersion) -> dict[str, str]:
+        """Path to ``sha256:`` of the content, for every file of the logged model."""
+        folder = self.artifact_folder(version)
+        return {path.relative_to(folder).as_posix(): f"sha256:{_content(path)}" for path in _model_files(folder)}
+
     def read_artifact(self, version: ModelVersion, path: str) -> bytes | None:
         """One artifact of the version's run, ``None`` where it is absent."""
         run_id = self._artifact_run(version)
@@ -218,6 +222,24 @@ class MlflowRegistry:
     def model_tags(self, name: str) -> dict[str, str]:
         """Tags of the registered model."""
         return dict(self._model(name).tags)
+
+    def runs_before(self, moment: dt.datetime, *, without_tag: str) -> list[str]:
+        """Ids of ended runs of every experiment that began before ``moment`` and lack a tag; at most 50,000."""
+        experiments = [e.experiment_id for e in self._ask(self.client.search_experiments)]
+        found: list[str] = []
+        token = None
+        while experiments and len(found) < 50_000:
+            asked = {"filter_string": f"attributes.start_time < {int(moment.timestamp() * 1000)}", "page_token": token}
+            page = self._ask(lambda a=asked: self.client.search_runs(experiments, max_results=1000, **a))  # type: ignore[misc]
+            found += [r.info.run_id for r in page if without_tag not in r.data.tags and r.info.status != "RUNNING"]
+            token = page.token
+            if not token:
+                break
+        return found
+
+    def set_run_tag(self, run_id: str, key: str, value: str) -> None:
+        """Set a tag on a run."""
+        self._change(lambda: self.client.set_tag(run_id, key, value))
 
     def _model(self, name: str) -> Any:
         try:
@@ -360,11 +382,18 @@ def cast(frame: Any, columns: tuple[Column, ...]) -> Any:
 def folder_digest(folder: Path) -> str:
     """``sha256:`` over path, size and content of every file below a folder, in path order."""
     total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in _NOT_PART_OF_A_MODEL):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0{content}\n".encode())
+    for path in _model_files(folder):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0{_content(path)}\n".encode())
     return "sha256:" + total.hexdigest()
+
+
+def _model_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() not in _NOT_PART_OF_A_MODEL)
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def without_password(uri: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_mlgates.report.terminal import conclusion, number
-from pytest_mlgates.report.text import printable
+from pytest_mlgates.report.terminal import bounds, conclusion
+from pytest_mlgates.report.text import in_markdown, number
 from pytest_mlgates.results import RunReport, Verdict
 
 _MARKS = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.INCONCLUSIVE: "❔", Verdict.SKIP: "➖", Verdict.ERROR: "💥"}
@@ -16,20 +16,14 @@ def job_summary(reports: Sequence[RunReport]) -> str:
     lines: list[str] = []
     for report in reports:
         lines += [
-            f"### {_cell(conclusion(report))}",
+            f"### {in_markdown(conclusion(report))}",
             "",
             "| gate | estimate | interval | limit | n | verdict | |",
             "|-|-|-|-|-|-|-|",
         ]
         for r in report.results:
-            cells = [r.gate, number(r.estimate), f"{number(r.low)} – {number(r.high)}", number(r.threshold), f"{r.n:,}"]
+            cells = [r.gate, number(r.estimate), bounds(r), number(r.threshold), f"{r.n:,}"]
             cells += [f"{_MARKS[r.verdict]} {r.verdict.value}", r.hint or r.summary]
-            lines.append("| " + " | ".join(_cell(c) for c in cells) + " |")
+            lines.append("| " + " | ".join(in_markdown(c) for c in cells) + " |")
         lines.append("")
     return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    """Text that stays text inside a Markdown table."""
-    safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")
-    return safe.replace("`", "&#96;").replace("[", "&#91;").replace("@", "&#64;")

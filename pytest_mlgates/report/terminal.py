@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from pytest_mlgates.report.text import printable
+from pytest_mlgates.report.text import number, printable
 from pytest_mlgates.results import GateResult, RunReport, Verdict
 
 _WORDS = {
@@ -24,39 +24,42 @@ def gate_line(result: GateResult) -> str:
     return printable(f"{_WORDS[result.verdict]:<7} {text}".rstrip())
 
 
-def number(value: float | None) -> str:
-    """A number in at most eight characters, an en dash where there is none."""
-    if value is None:
-        return "–"
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 10000 or size < 0.001:
-        return f"{value:.2g}"
-    return f"{value:.4g}" if size < 1000 else f"{value:,.0f}"
-
-
 def table(results: Sequence[GateResult]) -> list[str]:
     """The closing table: gate, estimate, bounds, limit, n, verdict; fits 80 columns."""
     rows = [("gate", "estimate", "bounds", "limit", "n", "verdict")]
-    for r in results:
-        interval = f"{number(r.low)}…{number(r.high)}" if r.low is not None and r.high is not None else "–"
-        rows.append(
-            (
-                printable(r.gate)[:14],
-                number(r.estimate),
-                interval,
-                number(r.threshold),
-                f"{r.n:,}" if r.n else "–",
-                r.verdict.upper(),
-            )
+    rows += [
+        (
+            printable(r.gate)[:15],
+            number(r.estimate),
+            bounds(r),
+            number(r.threshold),
+            f"{r.n:,}" if r.n else "–",
+            r.verdict.upper(),
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(6)]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in (1, 2, 3, 4)), row[5]]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+        for r in results
+    ]
+    return columns(rows, left=(0, 5))
+
+
+def columns(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> list[str]:
+    """Cells as aligned lines: the columns of ``left`` to the left, all others, numbers, to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def bounds(result: GateResult) -> str:
+    """Both bounds of a result, or the only one; an en dash without any."""
+    if result.low is None and result.high is None:
+        return "–"
+    if result.high is None:
+        return f"≥ {number(result.low)}"
+    return f"≤ {number(result.high)}" if result.low is None else f"{number(result.low)}…{number(result.high)}"
 
 
 def conclusion(report: RunReport) -> str:

@@ -12,7 +12,7 @@ import datetime as dt
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -48,8 +48,8 @@ class Verified(Protocol):
 class Chain(AuditTrail, Protocol):
     """An audit that can verify itself."""
 
-    def verify(self) -> Verified:
-        """Walk the chain."""
+    def verify(self, anchors: Mapping[str, str] = ..., /) -> Verified:
+        """Walk the chain and compare it with the anchors."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,8 +61,12 @@ class Archived:
     last_seq: int = 0
 
 
-def archive(audit: Chain, settings: Settings, *, now: dt.datetime, actor: str) -> Archived:
+def archive(
+    audit: Chain, settings: Settings, *, now: dt.datetime, actor: str, anchors: Mapping[str, str] | None = None
+) -> Archived:
     """Move every row that is past its retention to a cold file.
+
+    ``anchors`` are those kept outside the table: a chain that was rewritten must not get rid of what they remember.
 
     A crash between the steps is settled by the next run: the file is written again under the same name, rows that an
     ``archived`` row already names are removed.
@@ -70,7 +74,7 @@ def archive(audit: Chain, settings: Settings, *, now: dt.datetime, actor: str) -
     Raises
     ------
     AuditBroken
-        The chain does not verify; nothing is moved.
+        The chain does not verify, or not against its anchors; nothing is moved.
     ConfigError
         The lakehouse is no folder of this machine.
     WriteConflict
@@ -78,7 +82,7 @@ def archive(audit: Chain, settings: Settings, *, now: dt.datetime, actor: str) -
     LakehouseError
         The file cannot be written, or did not read back as it was.
     """
-    report = audit.verify()
+    report = audit.verify(anchors or {})
     if not report.ok:
         raise AuditBroken(f"the chain does not verify ({report.problem}); nothing was archived")
     rows = audit.rows()

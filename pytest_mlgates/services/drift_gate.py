@@ -55,7 +55,7 @@ def _of_feature(gate: str, found: FeatureDrift, thin: Verdict) -> GateResult:
     hint = "retrain on recent data, or suppress it with a reason (mlgates drift suppress)" if found.drifted else ""
     return GateResult(
         gate, Verdict.FAIL if found.drifted else Verdict.PASS, estimate=found.psi, threshold=found.psi_threshold,
-        n=found.n_current, method="Benjamini-Hochberg q over all inputs; PSI smoothed", hint=hint,
+        n=found.n_current, method="Benjamini-Hochberg q over all inputs, times Yekutieli's factor; PSI smoothed", hint=hint,
         summary=f"{summary}{'; ' + found.reason if found.reason else ''}", details=found.to_dict(),
     )  # fmt: skip
 

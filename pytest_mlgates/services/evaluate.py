@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pytest_mlgates import __version__
+from pytest_mlgates import __version__, filedigests
 from pytest_mlgates.errors import DataUnusable, ModelNotFound, ModelUnusable, nearest
 from pytest_mlgates.rows import row_keys, table_digest
 from pytest_mlgates.services.select import version_at
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 EXPECTED_PREDICTIONS = "mlgates/expected_predictions.parquet"
 TRAINING_ROWS = "mlgates/training_rows.parquet"
 TRAINING_METRICS = "mlgates/training_metrics.json"
+HOLDOUT_TAG = "mlgates.holdout_digest"
 
 Scores = npt.NDArray[np.float64]
 
@@ -38,7 +40,7 @@ class Holdout:
     """The rows that a version is judged on.
 
     ``source`` is what the settings name; ``version`` the Delta version that was read, ``None`` for a file; ``digest`` covers
-    the content, whatever the order of the rows.
+    the content, whatever the order of the rows; ``files`` are the digests of a table's data files by name.
     """
 
     source: str
@@ -47,6 +49,7 @@ class Holdout:
     sensitive_columns: tuple[str, ...]
     version: int | None
     digest: str
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def y(self) -> npt.NDArray[Any]:
@@ -65,7 +68,8 @@ class Holdout:
 
     def describe(self) -> dict[str, Any]:
         """What the evidence records of it."""
-        return {"table": self.source, "version": self.version, "digest": self.digest, "rows": self.rows}
+        found = {"table": self.source, "version": self.version, "digest": self.digest, "rows": self.rows}
+        return {**found, "files": dict(self.files)} if self.files else found
 
 
 def load_holdout(store: TableStore, settings: ModelSettings, folder: Path) -> Holdout:
@@ -80,6 +84,7 @@ def load_holdout(store: TableStore, settings: ModelSettings, folder: Path) -> Ho
     """
     source = settings.holdout
     version: int | None = None
+    files: dict[str, str] = {}
     if source.endswith((".parquet", ".csv")):
         frame = _read_file(folder / source)
     else:
@@ -88,6 +93,7 @@ def load_holdout(store: TableStore, settings: ModelSettings, folder: Path) -> Ho
             raise DataUnusable(f"holdout {source!r}: {pinned!r} is not a table version; write {table}@3, say, or {table} alone")
         version = int(pinned) if pinned else store.version(table)
         frame = store.read(table, version=version).to_pandas()
+        files = {file.name: filedigests.digest(file) for file in store.files(table, version)}
     for column in (settings.target, *settings.sensitive):
         if column not in frame.columns:
             role = "target" if column == settings.target else "sensitive column"
@@ -96,7 +102,7 @@ def load_holdout(store: TableStore, settings: ModelSettings, folder: Path) -> Ho
             )
     if frame.empty:
         raise DataUnusable(f"holdout {source} has no rows; write it again, or name another in the settings")
-    return Holdout(source, frame, settings.target, settings.sensitive, version, table_digest(frame))
+    return Holdout(source, frame, settings.target, settings.sensitive, version, table_digest(frame), files)
 
 
 def _read_file(path: Path) -> pd.DataFrame:
@@ -108,6 +114,12 @@ def _read_file(path: Path) -> pd.DataFrame:
         raise DataUnusable(
             f"holdout file {path} cannot be read as {path.suffix[1:]}: {' '.join(str(error).split())[:200]}"
         ) from error
+
+
+def looks_at(registry: ModelRegistry, name: str, version: str, digest: str) -> int:
+    """How many versions of a model were judged on the holdout of this digest, the given one included."""
+    others = [v for v in registry.versions(name) if v.version != version]
+    return 1 + sum(v.tags.get(HOLDOUT_TAG) == digest for v in others)
 
 
 class Candidate:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LEASE_S = 120.0
 WAIT_S = 300.0
+_LONGEST_PAUSE_S = 0.5
+_QUEUE = 10  # holders one after the other that one promoter waits for, in units of wait_s
 _CLOSING = frozenset({"committed", "aborted"})
 _held: set[str] = set()  # leases of this process, so that one it has let go of counts as dead
 
@@ -125,16 +127,16 @@ def acquire(
     lease_s
         Seconds after which a holder that shows no progress counts as dead.
     wait_s
-        Seconds after which waiting for a living holder is given up.
+        Seconds after which waiting for one living holder is given up; for a queue of them, ten times as many.
 
     Raises
     ------
     WriteConflict
-        A living holder kept the lease for ``wait_s`` seconds.
+        One living holder kept the lease for ``wait_s`` seconds, or a queue of them ten times as long.
     """
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + _QUEUE * wait_s
     while True:
-        left = max(deadline - time.monotonic(), 0.0)
+        left = min(wait_s, max(deadline - time.monotonic(), 0.0))
         head = settle(audit, event.model_name, recover=recover, lease_s=lease_s, wait_s=left, sleep=sleep)
         lease = _try_append(audit, event, head)
         if lease is not None:
@@ -155,16 +157,23 @@ def settle(
     Raises
     ------
     WriteConflict
-        A living holder kept the lease for ``wait_s`` seconds.
+        One living holder kept the lease for ``wait_s`` seconds, or a queue of them ten times as long.
     """
     watch = _Watch(lease_s)
-    deadline = time.monotonic() + wait_s
+    deadline, last = time.monotonic() + wait_s, time.monotonic() + _QUEUE * wait_s
+    looked_at, pause = -1, 0.1
+    current: AuditRow | None = None
     while True:
         head, _ = audit.head()
-        current = open_intent(audit.rows(name))
+        if head != looked_at:  # eight waiting processes that read every row each time leave the holder no processor
+            before, current = current, open_intent(audit.rows(name))
+            if current is not None and (before is None or before.seq != current.seq):  # another holder: it is getting on
+                deadline = min(time.monotonic() + wait_s, last)
+            looked_at, pause = head, 0.1
         if current is None:
             return head
         if watch.gives_up(current):
+            looked_at = -1
             taken = take_over(audit, current, head)
             if taken is not None:
                 recover(taken)
@@ -172,7 +181,8 @@ def settle(
             who = f"{current.event.actor} (on {current.event.holder.partition('|')[0] or 'an unknown machine'})"
             raise WriteConflict(f"{who} has been moving {name} since audit row {current.seq}; try again later")
         else:
-            sleep(random.uniform(0.05, 0.2))
+            sleep(random.uniform(0.5 * pause, 1.5 * pause))
+            pause = min(1.5 * pause, _LONGEST_PAUSE_S)
 
 
 def take_over(audit: AuditTrail, row: AuditRow, head: int) -> Lease | None:

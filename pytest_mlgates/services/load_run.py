@@ -20,6 +20,7 @@ from pytest_mlgates.results import Verdict
 from pytest_mlgates.services.load_drive import WARMUP, Load, drive
 
 GENERATED_ROWS = 64
+LOAD_TAG = "mlgates.load_test"
 
 
 def run(
@@ -155,6 +156,7 @@ def store(registry: ModelRegistry, summary: load.LoadSummary) -> str:
     version = registry.get(summary.model, summary.version)
     path = f"mlgates/load/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
     registry.log_artifact(version, path, json.dumps(summary.to_dict(), indent=2).encode())
+    registry.set_version_tag(version.name, version.version, LOAD_TAG, path)
     return path
 
 

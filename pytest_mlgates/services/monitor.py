@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_mlgates import cost
 from pytest_mlgates.config import COOLDOWN_DAYS
 from pytest_mlgates.drift.blocks import designs
 from pytest_mlgates.drift.compare import Design, Engine, compare
@@ -130,6 +131,30 @@ def run_drift(
     ------
     ModelNotFound, UsageProblem, DataUnusable, LakehouseError
     """
+    if not write:
+        return _run_drift(registry, store, settings, model, version, reference_days, current_days, now, engine, force=force)
+    with cost.metered(store, "drift", model, cost_center=settings.cost.center(model)) as meter:
+        draft = _run_drift(registry, store, settings, model, version, reference_days, current_days, now, engine, force=force)
+        done = _recorded(store, draft, settings.model(model))
+        meter.run_id, meter.version = done.run_id, done.version
+        meter.calls = draft.windows.reference.rows.num_rows + draft.windows.current.rows.num_rows
+    cost.record_storage(store)
+    return done
+
+
+def _run_drift(
+    registry: ModelRegistry,
+    store: TableStore,
+    settings: Settings,
+    model: str,
+    version: str | None,
+    reference_days: str | int | None,
+    current_days: str | int | None,
+    now: dt.datetime | None,
+    engine: str | Engine,
+    *,
+    force: bool,
+) -> MonitorRun:
     own = settings.model(model)
     watched = monitored_version(registry, model, version)
     predictor, notes = _predictor(registry, watched)
@@ -155,11 +180,10 @@ def run_drift(
     run_id = records.run_identity(model, watched.version, windows.identity, digest)
     if force:
         run_id = f"{run_id}-{uuid.uuid4().hex[:8]}"
-    draft = MonitorRun(
+    return MonitorRun(
         run_id, model, watched.version, now or dt.datetime.now(dt.UTC), windows, facts.inputs, facts, decide(facts), None,
         False, tuple(notes),
     )  # fmt: skip
-    return _recorded(store, draft, own) if write else draft
 
 
 def monitored_version(registry: ModelRegistry, model: str, spec: str | None = None) -> ModelVersion:

@@ -173,6 +173,11 @@ def anchor_head(desk: Desk, name: str) -> None:
     desk.registry.set_model_tag(name, HEAD_TAG, canonical_bytes({"hash": head_hash, "seq": seq}).decode())
 
 
+def anchors(registry: ModelRegistry) -> dict[str, str]:
+    """What the registered models remember of the chain: where each anchor was found, and its text."""
+    return {f"the tag of {n}": t for n in registry.names() if (t := registry.model_tags(n).get(HEAD_TAG))}
+
+
 def _under_lease(desk: Desk, lease: Lease, *, archives_others: bool) -> Done:
     event = lease.event
     stages = desk.stages(event.model_name)

@@ -17,7 +17,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pytest_mlgates.errors import UsageProblem
-from pytest_mlgates.services.pin_strings import HOLE, Constants, render, template_holes
+from pytest_mlgates.services.pin_names import Names, of_module, of_scope
+from pytest_mlgates.services.pin_sql import sql_strings
+from pytest_mlgates.services.pin_strings import HOLE, dict_items, render, says_version, template_holes
 
 SUFFIXES = (".py", ".ipynb", ".sql", ".yaml", ".yml")
 ALLOW = "mlgates: allow-pin"
@@ -29,11 +31,15 @@ _SKIPPED_FOLDERS = frozenset(
 _NAME = rf"(?:[^\s'\"/\\,;()<>{HOLE}]|{HOLE}[^{HOLE}]*{HOLE})+"
 _URI = re.compile(
     rf"(?<![\w-])models:/+(?P<name>(?:{_NAME}/)*?{_NAME})/(?P<version>\d+|{HOLE}[^{HOLE}]*{HOLE})"
-    rf"(?=$|[\s'\"`,;:)\]>?#|&/\\]|\.(?:\s|$)|{HOLE})"
+    rf"(?=$|[\s'\"`,;:)\]}}>?#|&/\\]|\.(?:\s|$)|{HOLE})"
 )
-_VERSION_WORD = re.compile(r"(?:^|_)(?:v|ver|vers|version)s?(?:_?(?:id|no|num|nr|number|str|int|\d))*$")
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_SPACED_URI = re.compile(r"models:/+[^/:\x00\n]+ [^/:\x00\n]*/\d+/?")
+_REST = re.compile(r"model-versions/get\w*\?[^\s'\"]*\bversion=\d+")
 _GETTERS = frozenset({"get_model_version", "get_model_version_download_uri"})
+_LOADERS = frozenset({"load_model", "get_model", "get_registered_model", "load_registered_model"})
+_LOADS = re.compile(r"load|udf|model|predict|score|serve|deploy|(?:^|_)run(?:$|_)")
+_STREAMS = frozenset({"sys.stderr.write", "sys.stdout.write"})
+_PROSE = frozenset({"help", "description", "epilog", "doc", "reason", "message", "msg", "title", "usage"})
 _FILTER = re.compile(r"\bversion(?:_number)?\s*=\s*['\"]?\d+")
 _MESSAGES = frozenset({"print", "echo", "secho", "debug", "info", "warning", "warn", "error", "critical", "exception", "log"})
 
@@ -76,7 +82,7 @@ def lint_text(text: str, suffix: str, path: str = "<text>") -> list[Pin]:
     if suffix == ".ipynb":
         found = list(_notebook(text, path))
     elif suffix == ".py":
-        found = list(_python(text, path))
+        found = [*_python(text, path), *_databricks_cells(text, path)]
     else:
         found = list(_plain(text, path, sql=suffix == ".sql"))
     lines = text.splitlines()
@@ -102,13 +108,8 @@ def _pinned(text: str) -> str | None:
         version = match["version"]
         if version.isdigit() or says_version(version.strip(HOLE)):
             return re.sub(rf"{HOLE}([^{HOLE}]*){HOLE}", r"{\1}", match[0])
-    return None
-
-
-def says_version(name: str) -> bool:
-    """Whether a variable's name says that it holds a version number."""
-    words = _CAMEL.sub("_", name).lower()
-    return bool(_VERSION_WORD.search(words))
+    found = _SPACED_URI.fullmatch(text) or _REST.search(text)
+    return found[0] if found else None
 
 
 def _fix_for(found: str) -> str:
@@ -116,51 +117,81 @@ def _fix_for(found: str) -> str:
     return _FIX.format(name=name or "NAME")
 
 
-def _python(text: str, path: str) -> Iterator[Pin]:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):  # another Python, or a template: judge its lines as text
+def _python(text: str, path: str, shared: Names | None = None) -> Iterator[Pin]:
+    tree = _parsed(text)
+    if tree is None:  # another Python, or a template: judge its lines as text
         yield from _plain(text, path, sql=False)
         return
-    visitor = _Visitor(Constants.of(tree), path)
+    visitor = _Visitor(of_module([tree]) if shared is None else shared, path)
     visitor.visit(tree)
     yield from visitor.pins
+
+
+def _parsed(text: str) -> ast.Module | None:
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
 
 
 class _Visitor(ast.NodeVisitor):
     """Walks a tree; a string expression is judged as a whole, and its parts only when the whole is no pin."""
 
-    def __init__(self, constants: Constants, path: str) -> None:
-        self._constants = constants
+    def __init__(self, names: Names, path: str) -> None:
+        self._names = names
         self._path = path
         self.pins: list[Pin] = []
 
     def visit(self, node: ast.AST) -> None:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             return  # a docstring, or a string that nobody reads
-        if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and _called(node) in _MESSAGES):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            around, self._names = self._names, of_scope(node, self._names)
+            self.generic_visit(node)
+            self._names = around
+        elif isinstance(node, ast.Raise):
             return
-        if isinstance(node, ast.Call) and self._pinned_call(node):
+        elif isinstance(node, ast.Assert):
+            self.visit(node.test)
+        elif isinstance(node, ast.keyword) and node.arg in _PROSE and isinstance(node.value, (ast.Constant, ast.JoinedStr)):
             return
-        if isinstance(node, (ast.Constant, ast.JoinedStr, ast.BinOp, ast.Call)):
-            text = render(node, self._constants)
-            pin = _pinned(text) if text is not None else None
-            if pin is not None:
-                self._add(node, pin, _fix_for(pin))
-                return
-        self.generic_visit(node)
+        elif isinstance(node, ast.Call) and (_called(node) in _MESSAGES or ast.unparse(node.func) in _STREAMS):
+            self._visit_message(node)
+        elif not (isinstance(node, ast.Call) and self._pinned_call(node)) and not self._pinned_string(node):
+            self.generic_visit(node)
+
+    def _visit_message(self, node: ast.AST) -> None:
+        """What a message says is for people; what is loaded to say it is not."""
+        for inner in ast.iter_child_nodes(node):
+            if isinstance(inner, ast.Call) and _LOADS.search(_called(inner)):
+                self.visit(inner)
+            else:
+                self._visit_message(inner)
+
+    def _pinned_string(self, node: ast.AST) -> bool:
+        if isinstance(node, ast.AugAssign):
+            node = ast.copy_location(ast.BinOp(node.target, node.op, node.value), node)
+        if not isinstance(node, (ast.Constant, ast.JoinedStr, ast.BinOp, ast.Call)):
+            return False
+        text = render(node, self._names)
+        pin = _pinned(text) if text is not None else None
+        if pin is not None:
+            self._add(node, pin, _fix_for(pin))
+        return pin is not None
 
     def _pinned_call(self, node: ast.Call) -> bool:
         name = _called(node)
-        given = next((k.value for k in node.keywords if k.arg == "version"), node.args[1] if len(node.args) > 1 else None)
-        if name in _GETTERS and given is not None:
-            text = render(given, self._constants)
+        given = _argument(node, "version", self._names) if name in _GETTERS | _LOADERS else None
+        if given is None and name in _GETTERS and len(node.args) > 1:
+            given = node.args[1]
+        if given is not None:
+            text = render(given, self._names)
             if text is not None and text.isdigit():
                 self._add(node, f"{name}(…, {text})", "use get_model_version_by_alias(NAME, 'champion') or a stage reference")
                 return True
         if name == "search_model_versions":
             for argument in [*node.args, *(k.value for k in node.keywords)]:
-                text = render(argument, self._constants)
+                text = render(argument, self._names)
                 if text is not None and _FILTER.search(text):
                     self._add(node, f"search_model_versions({text!r})", "use get_model_version_by_alias(NAME, 'champion')")
                     return True
@@ -170,10 +201,23 @@ class _Visitor(ast.NodeVisitor):
         self.pins.append(Pin(self._path, getattr(node, "lineno", 1), found, fix))
 
 
+def _argument(node: ast.Call, name: str, names: Names) -> ast.expr | None:
+    """A keyword argument, also one that is handed over in ``**{…}``."""
+    for keyword in node.keywords:
+        if keyword.arg == name:
+            return keyword.value
+        if keyword.arg is None and name in (items := dict_items(keyword.value, names)):
+            return items[name]
+    return None
+
+
 def _called(node: ast.Call) -> str:
     function = node.func
     if isinstance(function, ast.Attribute):
         return function.attr
+    if isinstance(function, ast.Call) and _called(function) == "getattr" and len(function.args) > 1:
+        name = function.args[1]
+        return str(name.value) if isinstance(name, ast.Constant) else ""
     return function.id if isinstance(function, ast.Name) else ""
 
 
@@ -184,6 +228,8 @@ def _notebook(text: str, path: str) -> Iterator[Pin]:
     except (ValueError, KeyError, TypeError):
         return  # no notebook
     raw = text.splitlines()
+    trees = [_parsed(_magic_apart("".join(source))[0]) for _, source in sources]
+    shared = of_module(tree for tree in trees if tree is not None)  # a cell sees the names of the others
     position = 0
     for number, source in sources:
         lines = source if isinstance(source, list) else source.splitlines(keepends=True)
@@ -193,69 +239,58 @@ def _notebook(text: str, path: str) -> Iterator[Pin]:
             at = next((i for i in range(position, len(raw)) if wanted in raw[i] or json.dumps(line)[1:-1] in raw[i]), position)
             position = at
             places.append(at + 1)
-        for pin in _cell("".join(lines), path):
+        for pin in _cell("".join(lines), path, shared):
             line = places[min(pin.line, len(places)) - 1]
             yield dataclasses.replace(pin, line=line, place=f"cell {number}, line {pin.line}")
 
 
-def _cell(source: str, path: str) -> Iterator[Pin]:
+def _cell(source: str, path: str, names: Names) -> Iterator[Pin]:
     first = source.lstrip().splitlines()[:1]
     if first and first[0].startswith("%%"):
         kind = first[0][2:].split()[:1]
-        yield from _plain(source, path, sql=kind == ["sql"])
+        if kind and kind[0] not in _PROSE_MAGICS:
+            yield from _plain(source, path, sql=kind == ["sql"])
         return
+    python, magic = _magic_apart(source)
+    yield from _python(python, path, names)
+    for number, line in magic:
+        for pin in _plain(line, path, sql=line.lstrip().startswith("%sql")):
+            yield dataclasses.replace(pin, line=number)
+
+
+def _magic_apart(source: str) -> tuple[str, list[tuple[int, str]]]:
+    """The Python of a cell, and its lines with ``%`` or ``!`` with their numbers."""
     lines = source.splitlines()
-    magic = [line.lstrip().startswith(("%", "!")) for line in lines]
-    yield from _python("\n".join("" if m else line for m, line in zip(magic, lines, strict=True)), path)
-    for number, line in enumerate(lines, 1):
-        if magic[number - 1]:
-            for pin in _plain(line, path, sql=False):
+    magic = [(n, line) for n, line in enumerate(lines, 1) if line.lstrip().startswith(("%", "!"))]
+    taken = {n for n, _ in magic}
+    return "\n".join("" if n in taken else line for n, line in enumerate(lines, 1)), magic
+
+
+def _databricks_cells(text: str, path: str) -> Iterator[Pin]:
+    """The cells in other languages of a Databricks notebook kept as ``.py``: comments that run."""
+    kind = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        found = _MAGIC.match(line)
+        if found is None:
+            kind = ""
+            continue
+        command = _COMMAND.match(found[1])
+        kind = command[1] if command else kind
+        if kind and kind not in _PROSE_MAGICS:
+            for pin in _plain(found[1], path, sql=kind == "sql"):
                 yield dataclasses.replace(pin, line=number)
 
 
-_SQL_COMMENT = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|(--[^\n]*|/\*.*?\*/)", re.DOTALL)
+_MAGIC = re.compile(r"\s*# MAGIC ?(.*)")
+_COMMAND = re.compile(r"%(\w+)")
+_PROSE_MAGICS = frozenset({"md", "markdown", "html"})
 _HASH_COMMENT = re.compile(r"(?:(?<=\s)|^)#[^\n]*", re.MULTILINE)
-_SQL_TERM = r"(?:'(?:[^']|'')*'|cast\s*\([^()]*\)|[:@$]?[\w.]+)"
-_SQL_CHAIN = re.compile(rf"{_SQL_TERM}(?:\s*\|\|\s*{_SQL_TERM})+", re.IGNORECASE)
-_SQL_CONCAT = re.compile(rf"concat(_ws)?\s*\(\s*({_SQL_TERM}(?:\s*,\s*{_SQL_TERM})*)\s*\)", re.IGNORECASE)
-_SQL_ONE = re.compile(_SQL_TERM, re.IGNORECASE)
 
 
 def _plain(text: str, path: str, *, sql: bool) -> Iterator[Pin]:
     """Judge a text without a syntax tree, line by line (SQL: statement by statement, comments taken out)."""
-    if sql:
-        text = _SQL_COMMENT.sub(lambda m: _blank(m[0]) if m[1] else m[0], text)
-        text = _sql_joined(text)
-    else:
-        text = _HASH_COMMENT.sub("", text)
+    text = sql_strings(text) if sql else _HASH_COMMENT.sub("", text)
     for number, line in enumerate(text.splitlines(), 1):
         pin = _pinned(line)
         if pin is not None:
             yield Pin(path, number, pin, _fix_for(pin))
-
-
-def _sql_joined(text: str) -> str:
-    """Put ``'a' || b || 'c'``, ``concat('a', b)`` and ``concat_ws('/', 'a', b)`` together, with holes for what is not known."""
-    text = _SQL_CHAIN.sub(lambda m: _quoted("".join(map(_sql_value, _SQL_ONE.findall(m[0]))), m[0]), text)
-
-    def concat(match: re.Match[str]) -> str:
-        values = [_sql_value(term) for term in _SQL_ONE.findall(match[2])]
-        return _quoted(values[0].join(values[1:]) if match[1] else "".join(values), match[0])
-
-    return _SQL_CONCAT.sub(concat, text)
-
-
-def _sql_value(term: str) -> str:
-    if term.startswith("'"):
-        return term[1:-1].replace("''", "'")
-    word = re.sub(r"(?i)^cast\s*\(\s*([\w.:@$]+).*", r"\1", term, flags=re.DOTALL).rpartition(".")[2].lstrip(":@$")
-    return word if word.isdigit() else f"{HOLE}{word}{HOLE}"
-
-
-def _quoted(value: str, original: str) -> str:
-    """One SQL string in place of an expression; the line breaks that it spanned come after it."""
-    return f"'{value}'" + _blank(original)
-
-
-def _blank(text: str) -> str:
-    return "\n" * text.count("\n")

@@ -7,11 +7,13 @@ is a row too.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pytest_mlgates import filedigests
 from pytest_mlgates.errors import EvidenceInvalid, MlgatesError, PromotionRefused
 from pytest_mlgates.evidence import Evidence
 from pytest_mlgates.ports import AuditEvent
@@ -23,7 +25,7 @@ from pytest_mlgates.services.challenge import contest_for
 from pytest_mlgates.services.crash import crash_point
 from pytest_mlgates.services.evaluate import load_holdout
 from pytest_mlgates.services.lease import LEASE_S, WAIT_S
-from pytest_mlgates.services.moves import Desk, NotMoved, make_move
+from pytest_mlgates.services.moves import Desk, NotMoved, anchor_head, make_move
 from pytest_mlgates.services.reconcile import Reconciliation, bring_together, reconcile
 
 if TYPE_CHECKING:
@@ -266,15 +268,22 @@ def _context(
         row.event.version == asked.version and row.event.to_stage == PRODUCTION and row.event.state in {"committed", "observed"}
         for row in desk.audit.rows(asked.name)
     )
+    artifact, files = "", {}
+    if isinstance(evidence, Evidence):
+        artifact = desk.registry.artifact_digest(version)
+        if artifact != evidence.model.get("artifact_digest"):
+            files = desk.registry.artifact_files(version)
     return policy.Context(
         name=asked.name,
         version=asked.version,
         move=move,
         to_stage=asked.to_stage,
-        artifact_digest=desk.registry.artifact_digest(version) if isinstance(evidence, Evidence) else "",
+        artifact_digest=artifact,
+        artifact_files=files,
         holdout=model.holdout,
         holdout_digest=digest,
         holdout_problem=problem,
+        settings_place=str(settings.path or ""),
         settings_digests=tuple(named) if named is not None else (settings.digest(asked.name),),
         required=model.required,
         regulated=model.regulated,
@@ -290,14 +299,15 @@ def _context(
 
 
 def _holdout_now(desk: Desk, settings: Settings, name: str, evidence: Evidence) -> tuple[str | None, str]:
-    """Digest of the rows that the evidence names, as they are now; or why they cannot be read."""
+    """Digest of the rows that the evidence names, as they are now; or why they cannot be read, or which files are altered."""
     data = evidence.body["holdout"]
     try:
         if data.get("version") is None:
             return load_holdout(desk.audit.store, settings.model(name), settings.folder).digest, ""
         table = str(data["table"]).partition("@")[0]
         frame = desk.audit.store.read(table, version=int(data["version"])).to_pandas()
-        return table_digest(frame), ""
+        changed = filedigests.differing(data.get("files") or {}, desk.audit.store.files(table, int(data["version"])))
+        return table_digest(frame), f"data file {', '.join(changed[:3])}" if changed else ""
     except MlgatesError as error:
         return None, str(error)
     except Exception as error:  # noqa: BLE001 a data file with a changed byte makes its reader raise anything
@@ -313,6 +323,8 @@ def _refuse(
         asked.name, asked.version, from_stage, asked.to_stage, asked.actor, "refused", rationale, asked.git_sha, evidence_id
     )
     desk.audit.append(event)
+    with contextlib.suppress(MlgatesError):  # the refusal stands, whether its row could be anchored or not
+        anchor_head(desk, asked.name)
     raise PromotionRefused(f"{asked.name} v{asked.version} stays in {from_stage}: {'; '.join(reasons)}", reasons)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pytest_mlgates import cost
 from pytest_mlgates.errors import DataUnusable, UsageProblem, WriteConflict, nearest
 from pytest_mlgates.services.crash import crash_point
 from pytest_mlgates.services.drift_records import quoted
@@ -111,7 +112,28 @@ def score(
     started = time.monotonic()
     if stage.lower() not in _STAGES and not stage.startswith("@"):
         raise UsageProblem(f"stage is {stage!r}; batch scoring takes a stage (Production) or an @alias, never a version number")
-    tables = tables or Tables()
+    with cost.metered(store, "batch", model, cost_center=settings.cost.center(model)) as meter:
+        done = _score(
+            registry, store, settings, model, stage, tables or Tables(), engine, batch_rows, log=log, now=now, started=started
+        )
+        meter.run_id, meter.version, meter.calls = done.run_id, done.version.version, done.rows
+    return done
+
+
+def _score(
+    registry: ModelRegistry,
+    store: TableStore,
+    settings: Settings,
+    model: str,
+    stage: str,
+    tables: Tables,
+    engine: Callable[[ModelVersion], Predict] | None,
+    batch_rows: int,
+    *,
+    log: bool,
+    now: dt.datetime | None,
+    started: float,
+) -> Scored:
     crash_point("score-start")
     version = versions_of(registry, model, stage)[-1]
     predictor = registry.load(version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tomllib
 from pathlib import Path
@@ -45,6 +46,9 @@ def _parse(text: str, path: Path, base_ref: str) -> Settings:
         raw = tomllib.loads(text)
         if path.name == "pyproject.toml":
             raw = raw.get("tool", {}).get("mlgates", {})
+        for key, variable in (("lakehouse", "MLGATES_LAKEHOUSE"), ("tracking_uri", "MLFLOW_TRACKING_URI")):
+            if os.environ.get(variable):  # as the settings in force are filled in
+                raw.setdefault(key, os.environ[variable])
         return parse_settings(raw, path)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path.name} of commit {base_ref} is not valid TOML: {error}") from None

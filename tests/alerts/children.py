@@ -73,7 +73,17 @@ def serve_and_die(folder: Path, port: int, env: dict[str, str], point: tuple[str
     serve.serve(load_settings(folder / "mlgates.toml", env={}), host="127.0.0.1", port=port, env={**os.environ, **env})
 
 
-def retrain_and_die(folder: Path, alert_id: str, teams: str, point: str) -> None:
+def retrain_for_the_receiver() -> None:
+    """What a receiver's command runs: a retraining without training or gates, by the receiver's variables."""
+    env = os.environ
+    retrain_and_die(
+        Path.cwd(), env["MLGATES_ALERT_ID"], env["TEAMS"], "", env["MLGATES_ALERT_RULE"], Path(env["MLGATES_RETRAIN_RESULT"])
+    )
+
+
+def retrain_and_die(
+    folder: Path, alert_id: str, teams: str, point: str, rule: str = "drift", result: Path | None = None
+) -> None:
     os.environ["MLGATES_CRASH_AT"] = point
     world = World(folder, f"sqlite:///{folder / 'mlflow.db'}")
 
@@ -94,7 +104,7 @@ def retrain_and_die(folder: Path, alert_id: str, teams: str, point: str) -> None
             world.lake,
             world.settings,
             alert_id=alert_id,
-            rule="drift",
+            rule=rule,
             model=done.model,
             message=done.message,
             env={"TEAMS": teams},
@@ -105,11 +115,11 @@ def retrain_and_die(folder: Path, alert_id: str, teams: str, point: str) -> None
         world.audit,
         world.settings,
         MODEL,
-        trigger=Trigger("drift_alert", alert_id, "drift"),
+        trigger=Trigger("drift_alert", alert_id, rule),
         train=train,
         gates=gates,
         tell=tell,
         actor="pipeline",
         git_sha="abc",
-        result=folder / "result.json",
+        result=result or folder / "result.json",
     )

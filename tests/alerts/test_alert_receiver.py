@@ -13,7 +13,7 @@ import time
 import httpx
 import pytest
 
-from pytest_mlgates.alerts import serve
+from pytest_mlgates.alerts import receiver, serve
 from pytest_mlgates.alerts.inbox import Inbox, job_key
 from pytest_mlgates.alerts.messages import Notice, common_alert_schema
 from pytest_mlgates.alerts.receiver import MAX_BODY, Receiver
@@ -155,6 +155,26 @@ def test_too_large_is_413_whatever_the_headers_promise(harness) -> None:
     asyncio.run(harness.app(scope, endless, take))
     assert sent[0]["status"] == 413
     assert len(asked) <= MAX_BODY // 65536 + 1
+
+
+def test_a_body_that_does_not_come_is_408_and_the_connection_is_closed(harness, monkeypatch) -> None:
+    monkeypatch.setattr(receiver, "BODY_S", 0.05)
+    sent = []
+
+    async def never() -> dict:
+        await asyncio.sleep(60)
+        return {}
+
+    async def take(event) -> None:
+        sent.append(event)
+
+    asyncio.run(harness.app({"type": "http", "method": "POST", "path": "/alerts", "headers": []}, never, take))
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
+def test_concept_drift_waits_for_a_person_whatever_the_models_mode(harness) -> None:
+    assert harness.send(body_of(reason="concept_alert")).json()["state"] == "waiting"
 
 
 def azure(**essentials) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+from pathlib import Path
 
 import duckdb
 import duckdb_kql
@@ -13,7 +14,7 @@ from pycep import BicepParser
 
 from pytest_mlgates.alerts.azure import export, kql
 from pytest_mlgates.alerts.query import bins_by_model
-from pytest_mlgates.config import AlertRule
+from pytest_mlgates.config import AlertRule, load_settings
 from pytest_mlgates.tables import DRIFT_METRICS
 from pytest_mlgates.wiring import Project
 
@@ -51,9 +52,19 @@ def test_the_json_files_are_the_tutorials(files) -> None:
     assert set(call["body"]["executionData"]["parameters"]) == {"trigger_reason", "alert_id"}
     pipeline = json.loads(files["pl_retrain.pipeline-content.json"])["properties"]
     assert set(pipeline["parameters"]) == {"trigger_reason", "alert_id"}
-    assert set(json.loads(files["alerts.parameters.json"])["parameters"]) <= set(
-        BicepParser().parse(text=files["alerts.bicep"])["parameters"]
-    )
+    given = json.loads(files["alerts.parameters.json"])["parameters"]
+    asked = BicepParser().parse(text=files["alerts.bicep"])["parameters"]
+    assert {name for name, p in asked.items() if p["default"] is None} == set(given)
+    secure = {name for name, p in asked.items() if any(d["type"] == "secure" for d in p.get("decorators", []))}
+    assert secure == {name for name, p in given.items() if "reference" in p}
+    assert secure
+
+
+def test_the_templates_of_the_reference_project_are_what_its_settings_export() -> None:
+    root = Path(__file__).parents[2]
+    assert {p.name: p.read_text() for p in (root / "pipelines" / "azure").iterdir()} == export(
+        load_settings(root / "mlgates.toml", env={})
+    ), "run: mlgates azure export"
 
 
 @pytest.mark.parametrize(

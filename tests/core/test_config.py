@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_mlgates.config import GATES, TEMPLATE, find_settings, load_settings, parse_settings
+from pytest_mlgates.config import CHECKS, GATES, TEMPLATE, find_settings, load_settings, parse_settings
 from pytest_mlgates.errors import ConfigError
 
 GOOD = {"models": {"churn-*": {"task": "binary", "target": "churned", "holdout": "lh_gold.churn_holdout"}}}
@@ -19,7 +19,9 @@ def test_the_template_is_valid_and_says_what_is_in_force(tmp_path):
     assert (churn.gates.performance.min_ratio, churn.gates.calibration.max_ece, churn.metric) == (0.95, 0.10, "auc")
     assert settings.tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert settings.lakehouse == str(tmp_path / "lakehouse")
-    assert churn.required == GATES
+    assert churn.required[:5] == GATES
+    assert set(churn.required[5:]) < set(CHECKS)
+    assert "bounds" not in churn.required  # nothing declared
 
 
 def test_all_mistakes_are_reported_at_once_with_the_nearest_key():

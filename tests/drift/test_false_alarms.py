@@ -24,7 +24,7 @@ def table(rng, rows, features, *, ties, shift=0.0):
 @pytest.mark.parametrize("features", [10, 50])
 @pytest.mark.parametrize(("n", "m"), [(270, 35), (2_700, 350), (18_000, 1_400)])
 def test_no_false_alarm(n, m, features, ties):
-    """At most 1 % of runs; so few runs here that two alarms are already too many (probability 0.6 % at a true 1 %)."""
+    """At most 1 % of runs (about 0.2 % by design); so few here that two are already too many."""
     runs = (1000 if n < 10_000 else 250) if PROVE else (6 if n < 10_000 else 2)
     rng = np.random.default_rng(n + features + ties)
     alarms = 0

@@ -35,6 +35,8 @@ HEAVY = (
     "pytest_mlgates.services.evaluate",
     "pytest_mlgates.services.evidence_store",
     "mlflow.sklearn",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
     "sklearn.linear_model",
 )
 

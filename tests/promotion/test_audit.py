@@ -156,6 +156,14 @@ class TestArchive:
         assert [row.seq for row in log.rows()] == [3, 4, 5, 6]
         assert log.verify().ok
 
+    def test_a_rewritten_chain_cannot_get_rid_of_what_its_anchors_remember(self, world: World):
+        log = self.log(world, 900, 800, 1)
+        with pytest.raises(AuditBroken, match=r"the tag of revenue has seen row 2 as .*; nothing was archived"):
+            archive(
+                log, world.settings, now=self.NOW, actor="ann", anchors={"the tag of revenue": anchor(2, "sha256:" + "1" * 64)}
+            )
+        assert [row.seq for row in log.rows()] == [1, 2, 3]
+
     def test_an_altered_cold_file_is_found(self, world: World):
         log = self.log(world, 900, 800, 1)
         done = archive(log, world.settings, now=self.NOW, actor="ann")

@@ -1,4 +1,4 @@
-"""A corpus of 40 snippets: 24 pins in disguise, 16 innocent look-alikes."""
+"""A corpus of pins in disguise and innocent look-alikes."""
 
 from __future__ import annotations
 
@@ -36,6 +36,35 @@ PINS = [
     (".sql", "SELECT ml_predict(concat_ws('/', 'models:', 'revenue', 4), x) FROM t;\n", 1),
     (".yaml", "job:\n  env:\n    MODEL_URI: models:/revenue/3  # the good one\n", 3),
     (".yml", 'run: mlflow models serve -m "models:/revenue/${{ inputs.model_version }}"\n', 1),
+    (".py", "uri = 'models:/revenue/'\nuri += '3'\nload(uri)\n", 2),
+    (".py", "parts = ['models:', 'revenue', '3']\nuri = '/'.join(parts)\n", 2),
+    (".py", "uri = 'models:/{0}/{1}'.format(*['revenue', 3])\n", 1),
+    (".py", "uri = f\"models:/revenue/{os.getenv('MODEL_VERSION')}\"\n", 1),
+    (".py", "uri = f\"models:/revenue/{os.getenv('MODEL', '3')}\"\n", 1),
+    (".py", "uri = PurePosixPath('models:/revenue').joinpath('3')\n", 1),
+    (".py", "mv = client.get_model_version(**{'name': 'revenue', 'version': 3})\n", 1),
+    (".py", "mv = getattr(client, 'get_model_version')('revenue', 3)\n", 1),
+    (".py", "class Pins:\n    REVENUE = 4\n\nmv = client.get_model_version('revenue', Pins.REVENUE)\n", 4),
+    (".py", "for n in (1, 2):\n    load(f'models:/revenue/{n}')\n", 2),
+    (".py", "a, b = 'revenue', 3\nload(f'models:/{a}/{b}')\n", 2),
+    (".py", "cfg = {'pin': {'n': 3}, 'n': 3}\nload(f\"models:/revenue/{cfg['n']}\")\n", 2),
+    (".py", "def f(n: int):\n    return load(f'models:/revenue/{n}')\n", 2),
+    (".py", "load('models:/revenue/%i' % n)\n", 1),
+    (".py", "load('models:/revenue/N'.replace('N', '3'))\n", 1),
+    (".py", "load('models:/revenue/' + ('3' if fast else 'Production'))\n", 1),
+    (".py", "uri = 'models:/revenue'\nif pinned:\n    uri = uri + '/3'\n", 3),
+    (".py", "print(load('models:/revenue/3').predict(x))\n", 1),
+    (".py", "m = load('models:/my model/3')\n", 1),
+    (".py", "m = load_model('revenue', version=3)\n", 1),
+    (".py", "r = get('http://h/api/2.0/mlflow/model-versions/get?name=revenue&version=3')\n", 1),
+    (".py", "# Databricks notebook source\n# MAGIC %sql\n# MAGIC SELECT ml_predict('models:/revenue/3', x)\n", 3),
+    (".py", 'spark.sql(f"""\n  SELECT ml_predict(\'models:/revenue/{version}\', x)\n""")\n', 1),
+    (".sql", "DECLARE n INT DEFAULT 3;\nSELECT ml_predict('models:/revenue/' || n, x);\n", 2),
+    (".sql", "SELECT ml_predict('models:/revenue/' + CAST(@version AS varchar), x);\n", 1),
+    (".sql", "SELECT ml_predict(format_string('models:/%s/%d', name, n), x);\n", 1),
+    (".yaml", "uri: models:/revenue/$(MODEL_VERSION)\n", 1),
+    (".yaml", "env: {URI: models:/revenue/3}\n", 1),
+    (".py", "load('models:/revenue/'.rstrip('/') + '/' + '3')\n", 1),
 ]
 
 INNOCENT = [
@@ -54,12 +83,23 @@ INNOCENT = [
     (".py", "uri = 'models:/revenue/3'  # mlgates: allow-pin the audit replays this very version\n"),
     (".sql", "-- models:/revenue/3 was the old one\nSELECT ml_predict('models:/revenue/Production', x) FROM t;\n"),
     (".sql", "SELECT ml_predict('models:/' || name || '/' || stage, x), a || '/3' FROM t;\n"),
+    (".py", "def a():\n    v = 'Staging'\n    load(f'models:/{NAME}/{v}')\n\ndef b():\n    v = other()\n"),
+    (".py", "stage = os.getenv('STAGE', 'Production')\nload(f'models:/{NAME}/{stage}')\n"),
+    (".py", "version_stage = pick()\nload(f'models:/{NAME}/{version_stage}')\n"),
+    (".py", "assert ok, f'models:/{name}/3 is bad'\n"),
+    (".py", "parser.add_argument('--model', help='such as models:/revenue/3')\n"),
+    (".py", "for stage in ('Staging', 'Production'):\n    load(f'models:/{NAME}/{stage}')\n"),
+    (".py", "PATTERN = re.compile(r'models:/([^/]+)/(\\d+)')\n"),
+    (".py", "sys.stderr.write('models:/revenue/3 is gone')\n"),
+    (".py", "for mv in found:\n    client.get_model_version(mv.name, mv.version)\n"),
+    (".py", "# Databricks notebook source\n# MAGIC %md\n# MAGIC It was models:/revenue/3\n"),
+    (".sql", "SELECT a + 3, 'models:/' || 'rev3' || '/Production' FROM t WHERE version = 3;\n"),
     (".yaml", "# models:/revenue/3\nMODEL_URI: models:/revenue@champion\nversion: 3\nimage: models/revenue/3\n"),
 ]
 
 
-def test_the_corpus_has_forty_snippets():
-    assert len(PINS) + len(INNOCENT) == 40
+def test_the_corpus_has_at_least_forty_snippets():
+    assert len(PINS) + len(INNOCENT) >= 40
 
 
 @pytest.mark.parametrize(("suffix", "text", "line"), PINS)
@@ -85,6 +125,8 @@ def notebook(*cells: tuple[str, str]) -> str:
 @pytest.mark.parametrize(("suffix", "text", "line"), [p for p in PINS if p[0] == ".py"])
 def test_a_pin_in_a_notebook_is_found_with_the_line_of_the_file(suffix: str, text: str, line: int):
     del suffix
+    if "# MAGIC" in text:
+        pytest.skip("a format of .py files")
     file = notebook(("markdown", "models:/revenue/3"), ("code", "%matplotlib inline\n" + text))
     [pin] = lint_text(file, ".ipynb", "n.ipynb")
     assert pin.place == f"cell 2, line {line + 1}"
@@ -95,6 +137,11 @@ def test_a_pin_in_a_notebook_is_found_with_the_line_of_the_file(suffix: str, tex
 def test_a_look_alike_in_a_notebook_is_let_through(suffix: str, text: str):
     del suffix
     assert lint_text(notebook(("code", text)), ".ipynb") == []
+
+
+def test_a_cell_of_a_notebook_sees_the_names_of_the_others():
+    file = notebook(("code", "wanted = 3\n"), ("code", "load(f'models:/revenue/{wanted}')\n"))
+    assert [pin.place for pin in lint_text(file, ".ipynb")] == ["cell 2, line 1"]
 
 
 def test_notebook_magics_are_read():

@@ -26,6 +26,18 @@ def with_gates(**gates: object) -> dict[str, object]:
     return {"models": {"m-*": {**TABLE, "gates": {**kept, **gates}}}}
 
 
+def with_checks(**checks: object) -> dict[str, object]:
+    return {"models": {"m-*": {**BASE["models"]["m-*"], "checks": checks}}}
+
+
+def with_drift(**drift: object) -> dict[str, object]:
+    return {"models": {"m-*": {**BASE["models"]["m-*"], "drift": drift}}}
+
+
+def with_rule(**rule: object) -> dict[str, object]:
+    return {**BASE, "alerts": {"rules": [{"name": "drift", **rule}]}}
+
+
 @pytest.mark.parametrize(
     ("after", "key", "loosens"),
     [
@@ -39,6 +51,18 @@ def with_gates(**gates: object) -> dict[str, object]:
         (with_gates(calibration={"max_ece": 0.2}), 'models."m-*".gates.calibration.max_ece', True),
         ({"models": {"m-*": {**BASE["models"]["m-*"], "on_inconclusive": "warn"}}}, 'models."m-*".on_inconclusive', True),
         ({"models": {"m-*": {**BASE["models"]["m-*"], "holdout": "lh_gold.easy"}}}, 'models."m-*".holdout', True),
+        (with_checks(dummy=False), 'models."m-*".checks.dummy', True),
+        (with_checks(monotonicity={"x": "+"}), 'models."m-*".checks.monotonicity.x', False),
+        (with_drift(min_psi=0.3), 'models."m-*".drift.min_psi', True),
+        (with_drift(limits={"x": 0.5}), 'models."m-*".drift.limits.x', True),
+        (with_drift(events=["2026-07-04"]), 'models."m-*".drift.events', True),
+        (with_drift(table="lh_gold.elsewhere"), 'models."m-*".drift.table', True),
+        ({**BASE, "lakehouse": "elsewhere"}, "lakehouse", True),
+        (with_rule(sustained=3), 'alerts.rules."drift".sustained', True),
+        (with_rule(severity="P1"), 'alerts.rules."drift".severity', False),
+        (with_rule(metrics=["psi_overall"]), 'alerts.rules."drift".metrics', True),
+        (with_rule(cooldown_days=30.0), 'alerts.rules."drift".cooldown_days', True),
+        (with_rule(escalate={"P1": 0.25}), 'alerts.rules."drift".escalate.P1', False),
         ({**BASE, "policy": {"max_age_days": 90.0}}, "policy.max_age_days", True),
         ({**BASE, "policy": {"consecutive_wins": 3}}, "policy.consecutive_wins", True),
         ({**BASE, "policy": {"min_e_value": 40.0}}, "policy.min_e_value", False),
@@ -60,6 +84,41 @@ def test_a_table_that_takes_a_model_away_from_a_stricter_one_shows():
     assert loosened({"models": {"*-new": easy, **BASE["models"]}}) == {'models."*-new"': True}
     assert loosened({"models": {"other": easy, **BASE["models"]}}) == {'models."other"': False}
     assert loosened({"models": {"z": TABLE}})['models."m-*"']
+
+
+@pytest.mark.parametrize(("metric", "low", "high", "raising"), [("r2", 0.5, 0.6, False), ("rmse", 10.0, 20.0, True)])
+def test_the_floor_of_an_error_metric_is_a_ceiling(metric: str, low: float, high: float, raising: bool):
+    key = 'models."m-*".gates.performance.floor'
+    a, b = (with_gates(performance={"metric": metric, "floor": value}) for value in (low, high))
+    assert loosened(b, a) == {key: raising}
+    assert loosened(a, b) == {key: not raising}
+    c, d = (with_checks(slices={"x=0.5": {"metric": metric, "floor": value}}) for value in (low, high))
+    assert loosened(d, c) == {'models."m-*".checks.slices.x=0.5.floor': raising}
+    assert not any(loosened(c).values())
+    assert all(loosened(BASE, c).values())
+
+
+def test_every_metric_has_a_direction():
+    from pytest_mlgates.promotion.loosening import _HIGHER_METRICS, _LOWER_METRICS
+    from pytest_mlgates.stats.metrics import METRICS
+
+    assert {m.name: m.higher_is_better for m in METRICS.values()} == {
+        **dict.fromkeys(_HIGHER_METRICS - {""}, True),
+        **dict.fromkeys(_LOWER_METRICS, False),
+    }
+
+
+def test_what_changes_nothing_that_is_decided_is_not_said():
+    assert loosened({"models": {"m-*": {**BASE["models"]["m-*"], "domain": "retail", "retrain": {"timeout_s": 9.0}}}}) == {}
+
+
+def test_a_threshold_that_no_table_knows_cannot_slip_through():
+    from pytest_mlgates.promotion.loosening import _differences
+
+    for old, new in ((1, 2), (2, 1), (True, False), (None, 3), ("a", "b")):
+        for key in ("gates.new.limit", "a_new_switch", "policy.new", "drift.new", "alerts.new"):
+            [change] = _differences("", "", {key: old}, {key: new})
+            assert change.loosens
 
 
 def test_every_threshold_of_the_gates_and_the_policy_has_a_direction():

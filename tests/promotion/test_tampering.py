@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -66,8 +67,16 @@ def test_a_whole_new_evidence_under_the_old_name(world: World):
     assert_refused(world, rf"holds evidence {forged.id}, not ev-")
 
 
-@pytest.mark.parametrize("change", ["flip", "add", "rename", "remove"])
-def test_a_changed_model_artifact(world: World, change: str):
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ("flip", "data/weights.bin altered"),
+        ("add", "code.py added"),
+        ("rename", "data/weights.bin gone, data/other.bin added"),
+        ("remove", "data/weights.bin gone"),
+    ],
+)
+def test_a_changed_model_artifact(world: World, change: str, place: str):
     world.add_version()
     folder = world.model_folder("1")
     weights = folder / "data" / "weights.bin"
@@ -81,26 +90,22 @@ def test_a_changed_model_artifact(world: World, change: str):
         weights.unlink()
     code, said = verdict(world, "evidence", "verify", MODEL, "1")
     assert code == 1
-    assert "revenue v1: its model files have changed since the gates ran" in said
+    assert f"revenue v1: its model files have changed since the gates ran ({place})" in said
     assert_refused(world, "its model files have changed")
 
 
 def test_a_changed_byte_in_the_holdout_table(world: World):
-    """Wherever a byte of the data pages is changed; bytes between pages and in the footer's statistics carry no rows."""
+    """Wherever a byte is changed, also where it carries no value: between the pages, in the footer."""
     world.add_version()
     [file] = (world.folder / "lakehouse" / "lh_gold" / "revenue_holdout").glob("*.parquet")
     original = file.read_bytes()
-    groups = pq.ParquetFile(file).metadata.row_group(0)
-    for column in range(groups.num_columns):
-        chunk = groups.column(column)
-        start = chunk.dictionary_page_offset or chunk.data_page_offset
-        for part in (0.5, 0.9):
-            flip_in(file, start + int(part * chunk.total_compressed_size))
-            code, said = verdict(world, "evidence", "verify", MODEL, "1")
-            assert code == 1
-            assert f"holdout {HOLDOUT}@0 has changed" in said or f"cannot read {HOLDOUT}" in said, said
-            file.write_bytes(original)
-    flip_in(file, start + chunk.total_compressed_size // 2)
+    for part in (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.99):
+        flip_in(file, int(part * (len(original) - 1)))
+        code, said = verdict(world, "evidence", "verify", MODEL, "1")
+        assert code == 1, part
+        assert f"holdout {HOLDOUT}@0 has changed" in said or f"cannot read {HOLDOUT}" in said, said
+        file.write_bytes(original)
+    flip_in(file, len(original) // 2)
     assert_refused(world, "holdout")
     file.write_bytes(original)
     assert verdict(world, "evidence", "verify", MODEL, "1")[0] == 0
@@ -112,6 +117,7 @@ def test_a_swapped_settings_file(world: World):
     code, said = verdict(world, "evidence", "verify", MODEL, "1")
     assert code == 1
     assert "it was judged by settings sha256:" in said
+    assert str(world.folder / "mlgates.toml") in said
     assert_refused(world, "run: pytest --model-name revenue --model-version 1 by the settings in force")
 
 
@@ -156,18 +162,14 @@ class TestAudit:
         self.rewrite(moved, rows)
         self.broken(moved, "row 4 was altered")
 
-    @pytest.mark.parametrize("part", [0.1, 0.3, 0.5])
-    def test_a_changed_byte_in_a_rows_file_is_found_or_carries_nothing(self, moved: World, part: float):
+    def test_a_changed_byte_in_a_rows_file_wherever_it_lies(self, moved: World):
         file = self.file_of(moved, 4)
-        before = self.rows(moved)
-        flip_in(file, int(part * file.stat().st_size))
-        try:
-            unchanged = self.rows(moved) == before
-        except Exception:  # noqa: BLE001 a reader of a damaged file may raise anything
-            unchanged = False
-        code, said = verdict(moved, "audit", "verify")
-        assert unchanged or code == 1, said
-        assert unchanged or "4" in said or "cannot read" in said
+        for part in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+            kept = file.read_bytes()
+            flip_in(file, int(part * (len(kept) - 1)))
+            self.broken(moved, rf"row 4|cannot read|{file.name} was altered")
+            file.write_bytes(kept)
+        assert verdict(moved, "audit", "verify")[0] == 0
 
     def test_a_deleted_row(self, moved: World):
         self.rewrite(moved, [row for row in self.rows(moved) if row["seq"] != 4])
@@ -197,10 +199,15 @@ class TestAudit:
         self.rewrite(moved, self.rows(moved)[:-2])
         self.broken(moved, "the tail is cut")
 
+    def test_a_cut_tail_of_refusals(self, moved: World, tmp_path: Path):
+        shutil.copytree(self.folder(moved), tmp_path / "old")
+        assert verdict(moved, "promote", MODEL, "1", "--to", "Production", "--reason", "try")[0] == 1
+        shutil.rmtree(self.folder(moved))
+        shutil.copytree(tmp_path / "old", self.folder(moved))
+        self.broken(moved, "the tail is cut: the tag of revenue has seen row 9, the table ends at row 8")
+
     def test_a_table_put_back_to_an_older_state(self, moved: World, tmp_path: Path):
         """A whole older copy has a chain and a transaction log that hold; only what was kept outside shows it."""
-        import shutil
-
         shutil.copytree(self.folder(moved), tmp_path / "old")
         anchor = tmp_path / "anchor.json"
         moved.promote("1", "Archived")

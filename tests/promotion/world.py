@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pytest_mlgates import evidence as ev
+from pytest_mlgates import filedigests
 from pytest_mlgates.audit import AuditLog
 from pytest_mlgates.cli import main
 from pytest_mlgates.config import ModelSettings, Settings, load_settings
@@ -164,8 +165,15 @@ class World:
                 "version": version.version,
                 "run_id": version.run_id,
                 "artifact_digest": self.registry.artifact_digest(version),
+                "files": self.registry.artifact_files(version),
             },
-            "holdout": {"table": HOLDOUT, "version": at, "digest": table_digest(frame), "rows": len(frame)},
+            "holdout": {
+                "table": HOLDOUT,
+                "version": at,
+                "digest": table_digest(frame),
+                "rows": len(frame),
+                "files": {f.name: filedigests.digest(f) for f in self.lake.files(HOLDOUT, at)},
+            },
             "baseline": None,
             "settings_digest": self.settings.digest(version.name),
             "git": {"sha": "abc", "dirty": False},

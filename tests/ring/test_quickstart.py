@@ -27,6 +27,9 @@ def test_the_ring_closes(tmp_path):
         assert any(line.startswith(title) and "  ok  " in line for line in table.splitlines()), title
     for name in ("fact_daily_slot_revenue", "ml_promotion_audit", "ml_drift_metrics", "ml_champion_challenger", "ml_alerts"):
         assert DeltaTable(str(folder / "lakehouse" / "lh_gold" / name)).version() >= 0
+    for page in ("evidence.html", "operations.html"):
+        assert f"  {folder / page}" in done.stdout
+        assert CHALLENGER in (folder / page).read_text("utf-8")
     registry = MlflowRegistry(f"sqlite:///{folder}/mlflow.db")
     stages = {v.version: v.stage for v in registry.versions(CHALLENGER)}
     assert stages["2"] == "Production"

@@ -1,0 +1,104 @@
+"""Both pages in a real browser: nothing runs, nothing is asked for, nothing is out of reach."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.promotion.world import World
+
+from . import browser
+from .ready import Ready
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = "<img src=x onerror=alert(1)>@SUM(A1)\u202e\x1b[31mred\n"
+CANARY = "c4n4ry-s3cr3t-value"
+LOOKS = [(1280, "light"), (390, "dark"), (1280, "dark"), (390, "light")]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, empty_registry):
+    """Both pages of a project whose names, slices and features are hostile."""
+    if shutil.which("chromium") is None:
+        pytest.skip("no chromium binary: apt-get install chromium")
+    world = World.make(tmp_path_factory.mktemp("hostile") / "project", empty_registry)
+    found = Ready.build(world, HOSTILE, label=HOSTILE, secret=CANARY)
+    out = world.folder / "report.html"
+    assert world.mlgates("report", HOSTILE, "2", "--out", str(out)).returncode == 0
+    operations = world.folder / "operations.html"
+    assert world.mlgates("dashboard", "--out", str(operations)).returncode == 0
+    yield world, {"report": out, "operations": operations}
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.opened() as found:
+        yield found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["report", "operations"])
+def test_clean_from_a_file(pages, chromium, kind):
+    """No console message, no request but the page, no sideways scrolling, at both widths in light and dark."""
+    path = pages[1][kind]
+    for width, scheme in LOOKS:
+        with browser.page(chromium, width=width, scheme=scheme) as (page, said, asked):
+            page.goto(path.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, (
+                width,
+                scheme,
+            )
+            assert page.evaluate("document.querySelectorAll('img, script, iframe').length") == 0
+            assert said == []
+            assert [a for a in asked if not a.startswith("data:")] == [path.as_uri()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["report", "operations"])
+def test_accessible(pages, chromium, kind, tmp_path_factory):
+    """axe-core finds no serious or critical violation, folded parts opened, light and dark, wide and narrow."""
+    shared = tmp_path_factory.getbasetemp()
+    script = browser.axe(shared.parent if shared.name.startswith("popen-") else shared)
+    for width, scheme in LOOKS[:2]:
+        with browser.page(chromium, width=width, scheme=scheme, bypass_csp=True) as (page, _, _):
+            page.goto(pages[1][kind].as_uri())
+            page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+            page.evaluate(script)
+            found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+            bad = [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
+            assert bad == [], (width, scheme)
+
+
+@pytest.mark.slow
+def test_clean_from_the_server(pages, chromium):
+    """`--serve` answers on loopback only, with the policy as a header; one request, no console message; keyboard reaches the content."""
+    world, _ = pages
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from pytest_mlgates.cli import main; sys.exit(main())",
+        "dashboard",
+        "--serve",
+        "--port",
+        "0",
+    ]
+    process = subprocess.Popen(command, cwd=world.folder, stdout=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        uri = re.search(r"http://127\.0\.0\.1:\d+/", line).group()
+        with browser.page(chromium, width=390, scheme="dark") as (page, said, asked):
+            answer = page.goto(uri)
+            assert "default-src 'none'" in answer.headers["content-security-policy"]
+            page.keyboard.press("Tab")
+            assert page.evaluate("document.activeElement.textContent") == "To the content"
+            assert said == []
+            assert [a for a in asked if not a.startswith("data:")] == [uri]
+    finally:
+        process.terminate()
+        process.wait(30)
