@@ -152,9 +152,9 @@ class EndpointApp:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
-                    await self._service.start()
                     if self._log is not None:
                         self._log.start()
+                    await self._service.start()  # last: it says which generation this worker serves
                 except Exception as error:  # noqa: BLE001 whatever it is, the supervisor must hear of it
                     await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
                     return
