@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
@@ -182,7 +183,9 @@ class Lakehouse:
         """Data files of a version; empty where the lakehouse is no folder of this machine."""
         if not self._local:
             return []
-        return [Path(uri.removeprefix("file://")) for uri in self._open(table, version).file_uris()]
+        folder = Path(self.uri(table))
+        actions = pa.table(self._open(table, version).get_add_actions())
+        return [folder / unquote(str(path)) for path in actions.column("path").to_pylist()]
 
     def size_bytes(self, table: str) -> int:
         """Bytes of the files that the table's newest version is made of."""

@@ -26,6 +26,7 @@ from pytest_mlgates import suite
 from pytest_mlgates.errors import MlgatesError, UsageProblem
 from pytest_mlgates.provenance import actor, git_state
 from pytest_mlgates.reference.settings import BASELINE, CHALLENGER, settings_text
+from pytest_mlgates.results import Verdict
 from pytest_mlgates.wiring import Project
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 MARKER = ".mlgates-quickstart"
 SECRET = "MLGATES_WEBHOOK_SECRET"  # noqa: S105 the name of a variable, not its value
 RETRAIN_WAIT_S = 300.0
+LOAD_TRIES = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -207,7 +209,10 @@ class Quickstart:
             with client.EndpointClient(running.uri) as asked:
                 answer = asked.score([row], columns=columns)
             _expect(answer["model_version"] == "2", f"the endpoint answered with version {answer['model_version']}, not 2")
-            summary = load_run.run(running.uri, n=self.scale.calls, concurrency=8, objective_ms=200.0)
+            for attempt in range(1, LOAD_TRIES + 1):
+                summary = load_run.run(running.uri, n=attempt * self.scale.calls, concurrency=8, objective_ms=200.0)
+                if summary.verdict in (Verdict.PASS, Verdict.FAIL):  # a busy machine settles nothing: ask again, for longer
+                    break
         load_run.store(self.project.registry, summary)
         (self.folder / "loadtest.json").write_text(json.dumps(summary.to_dict(), indent=2) + "\n", "utf-8")
         figure = (

@@ -5,18 +5,25 @@ from __future__ import annotations
 import http.server
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import click
 
-from pytest_mlgates.errors import EXIT_OK, MlgatesError, UsageProblem
+from pytest_mlgates.errors import EXIT_OK, EvidenceInvalid, MlgatesError, ModelNotFound, UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_mlgates.wiring import Project
+
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), help="Write the page to this file (default: mlgates-operations.html).")
-@click.option("--serve", is_flag=True, help="Serve it on 127.0.0.1 instead; read anew for each look.")
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Serve it on 127.0.0.1 instead, and the evidence of each version at /report/NAME/VERSION; read anew for each look.",
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8790, show_default=True, help="Port for --serve; 0 takes a free one."
 )
@@ -36,10 +43,10 @@ def dashboard(context: click.Context, out: Path | None, port: int, days: int, *,
     if out is not None:
         raise UsageProblem("--out writes a file and --serve serves the page; give one of the two")
     try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(lambda: operations(project, days)))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(lambda path: _page(project, days, path)))
     except OSError as error:
         raise UsageProblem(f"cannot listen on 127.0.0.1:{port}: {error.strerror}; choose another --port") from None
-    click.echo(f"serving http://127.0.0.1:{server.server_address[1]}/ until Ctrl-C")
+    click.echo(f"serving http://127.0.0.1:{server.server_address[1]}/ and /report/NAME/VERSION until Ctrl-C")
     try:
         server.serve_forever()
     except KeyboardInterrupt:
@@ -49,7 +56,21 @@ def dashboard(context: click.Context, out: Path | None, port: int, days: int, *,
     return EXIT_OK
 
 
-def _handler(make: Callable[[], str]) -> type[http.server.BaseHTTPRequestHandler]:
+def _page(project: Project, days: int, path: str) -> str | None:
+    """The page at a path; ``None`` where there is none."""
+    from pytest_mlgates.pages import operations
+    from pytest_mlgates.report import html
+    from pytest_mlgates.services import evidence_store
+
+    parts = [unquote(part) for part in path.split("/")]
+    if parts == ["", ""]:
+        return operations(project, days)
+    if len(parts) == 4 and parts[:2] == ["", "report"]:
+        return html.evidence_report(evidence_store.latest(project.registry, project.registry.get(parts[2], parts[3])))
+    return None
+
+
+def _handler(make: Callable[[str], str | None]) -> type[http.server.BaseHTTPRequestHandler]:
     from pytest_mlgates.report import page
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -57,19 +78,22 @@ def _handler(make: Callable[[], str]) -> type[http.server.BaseHTTPRequestHandler
         sys_version = ""
 
         def do_GET(self) -> None:
-            if self.path.partition("?")[0] != "/":
-                self._answer(404, "text/plain; charset=utf-8", b"there is one page: /\n")
-                return
             host = self.headers.get("Host", "").rpartition(":")[0]
             if host not in ("127.0.0.1", "localhost"):  # another name that resolves to this machine is somebody's page
                 self._answer(421, "text/plain; charset=utf-8", b"ask for 127.0.0.1\n")
                 return
             try:
-                self._answer(200, "text/html; charset=utf-8", make().encode())
+                found = make(self.path.partition("?")[0])
             except MlgatesError as error:
                 from pytest_mlgates.redaction import redacted
 
-                self._answer(503, "text/plain; charset=utf-8", redacted(f"{error}\n").encode())
+                status = 404 if isinstance(error, ModelNotFound | EvidenceInvalid) else 503
+                self._answer(status, "text/plain; charset=utf-8", redacted(f"{error}\n").encode())
+                return
+            if found is None:
+                self._answer(404, "text/plain; charset=utf-8", b"there are two kinds of page: / and /report/NAME/VERSION\n")
+                return
+            self._answer(200, "text/html; charset=utf-8", found.encode())
 
         def _answer(self, status: int, kind: str, body: bytes) -> None:
             self.send_response(status)

@@ -350,7 +350,10 @@ def wait_for(inbox: Inbox, *states: str, within: float = 60) -> list:
     raise AssertionError([(j.alert_id, j.state, j.note) for j in inbox.jobs()])
 
 
-def test_two_real_receivers_under_a_thousand_duplicates_and_an_attack_start_one_retraining(tmp_path, real_receivers) -> None:
+@pytest.mark.parametrize("at_once", [100, pytest.param(1000, marks=pytest.mark.prove)])
+def test_two_real_receivers_under_a_thousand_duplicates_and_an_attack_start_one_retraining(
+    tmp_path, real_receivers, at_once
+) -> None:
     write_settings(tmp_path, [sys.executable, "-c", ONCE])
     urls = real_receivers(2)
     body, now = body_of(), int(time.time())
@@ -369,8 +372,8 @@ def test_two_real_receivers_under_a_thousand_duplicates_and_an_attack_start_one_
         yield b"x" * (MAX_BODY + 1), {}
 
     async def attack() -> list[int]:
-        limit = asyncio.Semaphore(100)
-        async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=100)) as client:
+        limit = asyncio.Semaphore(at_once)
+        async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=at_once)) as client:
 
             async def one(i: int, content: bytes, headers: dict[str, str]) -> int:
                 async with limit:

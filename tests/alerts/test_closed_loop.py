@@ -18,6 +18,8 @@ import pytest
 from pytest_mlgates import suite
 from pytest_mlgates.wiring import Project
 
+from .test_workflows import bash, steps
+
 MODEL = "casino-slot-revenue-forecast-challenger"
 BASELINE = "casino-slot-revenue-forecast-baseline"
 PROVE = bool(os.environ.get("MLGATES_PROVE"))
@@ -106,6 +108,18 @@ def test_with_the_rule_disabled_step_2_fails_by_its_deadline_and_the_rest_is_ski
     assert [steps[str(n)] for n in range(1, 9)] == ["PASSED", "FAILED", *["SKIPPED"] * 6]
     assert f"no enabled alert rule of the settings is for {MODEL} within 2 s" in output
     assert output.count("step 2 failed") >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.prove
+def test_the_steps_of_the_loop_workflow_close_it_as_they_are_written(project) -> None:
+    job = steps("loop-test.yml", "loop")
+    assert bash(job["Install"], project).returncode == 0
+    done = bash(job["Close the loop"], project, timeout=900, MODEL_NAME=MODEL, LIVE="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (project / "loop-report" / "loop.txt").read_text().count("PASSED") == 8
+    assert 'tests="8"' in (project / "loop-report" / "loop.xml").read_text()
+    assert json.loads(next((project / "mlgates-loop").glob("*/loop.json")).read_text())["closed"]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def workspace(tmp_path, migrated, sink, monkeypatch):  # noqa: F811 the fixture
     receiver.wait(30)
 
 
+@pytest.mark.prove
 def test_a_live_run_goes_over_the_deployed_parts_and_leaves_the_deployment_alone(
     workspace, sink, tmp_path, monkeypatch
 ) -> None:

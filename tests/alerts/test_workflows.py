@@ -24,7 +24,7 @@ def steps(name: str, job: str) -> dict[str, str]:
     return {s["name"]: s["run"] for s in read(name)["jobs"][job]["steps"] if "run" in s}
 
 
-def bash(script: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def bash(script: str, folder: Path, *, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a step as GitHub does: bash -e, with GITHUB_OUTPUT."""
     full = {
         **os.environ,
@@ -34,7 +34,7 @@ def bash(script: str, folder: Path, **env: str) -> subprocess.CompletedProcess[s
         **env,
     }
     shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
-    return subprocess.run(shell, cwd=folder, env=full, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(shell, cwd=folder, env=full, capture_output=True, text=True, check=False, timeout=timeout)
 
 
 def test_actionlint_and_zizmor_have_nothing_to_say() -> None:

@@ -24,17 +24,18 @@ def commands():
 
 @pytest.fixture(scope="module")
 def churn(tmp_path_factory):
-    """The project that the README describes: its own settings block, a registry with three versions, a holdout file."""
+    """The project that the README describes: its own settings, a registry with three versions, a holdout file."""
     from sklearn.linear_model import LogisticRegression
 
+    from pytest_mlgates.checks import row_hashes
     from pytest_mlgates.registry.store import MlflowRegistry, mlflow
 
     folder = tmp_path_factory.mktemp("churn")
-    (folder / "mlgates.toml").write_text(blocks("toml")[0])
+    (folder / "mlgates.toml").write_text("".join(blocks("toml")))
     rng = np.random.default_rng(4)
     x = pd.DataFrame({"tenure": rng.normal(size=6000), "calls": rng.normal(size=6000)})
-    y = (rng.random(6000) < 1 / (1 + np.exp(-(1.5 * x["tenure"] - x["calls"])))).astype(int)
-    x[3000:].assign(churned=y[3000:]).to_parquet(folder / "holdout.parquet")
+    y = (rng.random(6000) < 1 / (1 + np.exp(-(x["calls"] - 1.5 * x["tenure"])))).astype(int)
+    x[3000:].assign(churned=y[3000:], plan=rng.choice(["basic", "pro"], 3000)).to_parquet(folder / "holdout.parquet")
     registry = MlflowRegistry(f"sqlite:///{folder / 'mlflow.db'}", create=True)
     mlflow.set_tracking_uri(registry.tracking_uri)
     experiment = registry.client.create_experiment("churn", artifact_location=(folder / "artifacts").as_uri())
@@ -51,6 +52,9 @@ def churn(tmp_path_factory):
                 pyfunc_predict_fn="predict_proba",
             )
             mlflow.log_metric("auc", 0.8)
+            hashes = pd.DataFrame({"row_hash": row_hashes(x[:3000].assign(churned=y[:3000]))})
+            hashes.to_parquet(folder / "training_rows.parquet")
+            mlflow.log_artifact(str(folder / "training_rows.parquet"), "mlgates")
         registry.client.create_model_version("churn", info.model_uri, run.info.run_id)
     registry.set_stage("churn", "1", "Production")
     return folder
@@ -70,7 +74,7 @@ def shell(command, folder):
 def test_the_commands_work_as_they_are_written(churn):
     """In order, in the project that the README describes."""
     own = [c for c in commands() if not c.startswith("make ")]
-    assert len(own) == 4
+    assert len(own) == 6
     for command in own:
         done = shell(command, churn)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"

@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+from urllib.parse import quote
 
+import httpx
 import pytest
 
 from tests.promotion.world import World
@@ -42,6 +44,20 @@ def chromium():
         yield found
 
 
+def _shared(factory):
+    """The folder that all workers of a run share."""
+    base = factory.getbasetemp()
+    return base.parent if base.name.startswith("popen-") else base
+
+
+def _violations(page, script):
+    """What axe-core finds serious or critical, with the folded parts opened."""
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    page.evaluate(script)
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+    return [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["report", "operations"])
 def test_clean_from_a_file(pages, chromium, kind):
@@ -63,20 +79,15 @@ def test_clean_from_a_file(pages, chromium, kind):
 @pytest.mark.parametrize("kind", ["report", "operations"])
 def test_accessible(pages, chromium, kind, tmp_path_factory):
     """axe-core finds no serious or critical violation, folded parts opened, light and dark, wide and narrow."""
-    shared = tmp_path_factory.getbasetemp()
-    script = browser.axe(shared.parent if shared.name.startswith("popen-") else shared)
+    script = browser.axe(_shared(tmp_path_factory))
     for width, scheme in LOOKS[:2]:
         with browser.page(chromium, width=width, scheme=scheme, bypass_csp=True) as (page, _, _):
             page.goto(pages[1][kind].as_uri())
-            page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
-            page.evaluate(script)
-            found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
-            bad = [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
-            assert bad == [], (width, scheme)
+            assert _violations(page, script) == [], (width, scheme)
 
 
 @pytest.mark.slow
-def test_clean_from_the_server(pages, chromium):
+def test_clean_from_the_server(pages, chromium, tmp_path_factory):
     """`--serve` answers on loopback only, with the policy as a header; one request, no console message; keyboard reaches the content."""
     world, _ = pages
     command = [
@@ -91,14 +102,24 @@ def test_clean_from_the_server(pages, chromium):
     process = subprocess.Popen(command, cwd=world.folder, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
-        uri = re.search(r"http://127\.0\.0\.1:\d+/", line).group()
-        with browser.page(chromium, width=390, scheme="dark") as (page, said, asked):
-            answer = page.goto(uri)
-            assert "default-src 'none'" in answer.headers["content-security-policy"]
-            page.keyboard.press("Tab")
-            assert page.evaluate("document.activeElement.textContent") == "To the content"
-            assert said == []
-            assert [a for a in asked if not a.startswith("data:")] == [uri]
+        operations = re.search(r"http://127\.0\.0\.1:\d+/", line).group()
+        script = browser.axe(_shared(tmp_path_factory))
+        for uri in (operations, f"{operations}report/{quote(HOSTILE, safe='')}/2"):
+            for width, scheme in LOOKS:
+                with browser.page(chromium, width=width, scheme=scheme) as (page, said, asked):
+                    answer = page.goto(uri)
+                    assert answer.status == 200
+                    assert "default-src 'none'" in answer.headers["content-security-policy"]
+                    page.keyboard.press("Tab")
+                    assert page.evaluate("document.activeElement.textContent") == "To the content"
+                    assert said == []
+                    assert [a for a in asked if not a.startswith("data:")] == [uri]
+            with browser.page(chromium, width=390, scheme="dark", bypass_csp=True) as (page, _, _):
+                page.goto(uri)
+                assert _violations(page, script) == []
+        for path, status in (("report/nobody/1", 404), ("elsewhere", 404)):
+            answer = httpx.get(operations + path)
+            assert (answer.status_code, "Traceback" in answer.text) == (status, False)
     finally:
         process.terminate()
         process.wait(30)
