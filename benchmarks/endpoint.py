@@ -1,4 +1,4 @@
-"""Servers side by side on the same models: ours, ``mlflow models serve``, and MLServer or BentoML where they are installed.
+"""Servers side by side on the same models: ours, ``mlflow models serve``, and BentoML where it is installed.
 
     python benchmarks/endpoint.py [--models ridge forest200 forest400 boosting] [--calls 2000] [--json PATH]
 
@@ -29,7 +29,7 @@ import psutil
 
 from pytest_mlgates.endpoint import server
 from pytest_mlgates.registry.store import MlflowRegistry
-from pytest_mlgates.services import load_run
+from pytest_mlgates.services import load_drive
 
 NUMERIC = ["day_of_week", "is_holiday", "promo_active", "lag_7_revenue", "lag_30_revenue"]
 TARGETS = {  # of MLflow's: CPU per request, throughput, p99 at most/at least these factors
@@ -85,31 +85,36 @@ def ours(settings: Path, name: str, folder: Path) -> Iterator[tuple[str, int]]:
         yield running.uri, running.pid
 
 
-@contextlib.contextmanager
-def mlflow_serve(settings: Path, name: str, folder: Path) -> Iterator[tuple[str, int]]:
-    registry = MlflowRegistry(f"sqlite:///{settings.parent / 'mlflow.db'}")
-    model = registry.artifact_folder(registry.get(name, "1"))
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "--env-manager", "local", "-h", "127.0.0.1"]
-    with (folder / "mlflow.log").open("wb") as log:
-        environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        }  # it calls uvicorn
-        command += ["-p", str(port), "-w", "2"]
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _running(command: list[str], folder: Path, ready: str, environment: dict[str, str]) -> Iterator[int]:
+    """Start another's server, wait until ``ready`` answers, yield its process id, end its process tree."""
+    log = folder / "server.log"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # they call their own commands
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "PATH": path, **environment},
+            cwd=folder,
+            start_new_session=True,
+        )
     try:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and process.poll() is None:
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"http://127.0.0.1:{port}/ping", timeout=5).status_code == 200:
+                if httpx.get(ready, timeout=5).status_code == 200:
                     break
             time.sleep(0.2)
         else:  # it ended, or time is up
-            raise SystemExit(f"mlflow models serve did not start: {(folder / 'mlflow.log').read_text()[-500:]}")
-        yield f"http://127.0.0.1:{port}/invocations", process.pid
+            raise SystemExit(f"{' '.join(command[2:5])} did not start: {log.read_text()[-500:]}")
+        yield process.pid
     finally:
         everyone = tree(process.pid) if process.poll() is None else []
         for each in everyone:
@@ -118,22 +123,64 @@ def mlflow_serve(settings: Path, name: str, folder: Path) -> Iterator[tuple[str,
         psutil.wait_procs(everyone, timeout=10)
 
 
+def _model(settings: Path, name: str) -> str:
+    registry = MlflowRegistry(f"sqlite:///{settings.parent / 'mlflow.db'}")
+    return str(registry.artifact_folder(registry.get(name, "1")))
+
+
+@contextlib.contextmanager
+def mlflow_serve(settings: Path, name: str, folder: Path) -> Iterator[tuple[str, int]]:
+    port = _free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", _model(settings, name), "--env-manager", "local"]
+    command += ["-h", "127.0.0.1", "-p", str(port), "-w", "2"]
+    with _running(command, folder, f"http://127.0.0.1:{port}/ping", {}) as pid:
+        yield f"http://127.0.0.1:{port}/invocations", pid
+
+
+BENTO = """
+import os
+import bentoml, mlflow, pandas
+
+@bentoml.service(workers=2, traffic={"timeout": 120})
+class Model:
+    def __init__(self):
+        self.model = mlflow.pyfunc.load_model(os.environ["BENCHMARK_MODEL"])
+
+    @bentoml.api
+    def predict(self, dataframe_split: dict) -> dict:
+        frame = pandas.DataFrame(dataframe_split["data"], columns=dataframe_split["columns"])
+        return {"predictions": self.model.predict(frame).tolist()}
+"""
+
+
+@contextlib.contextmanager
+def bentoml_serve(settings: Path, name: str, folder: Path) -> Iterator[tuple[str, int]]:
+    port = _free_port()
+    (folder / "service.py").write_text(BENTO)
+    command = [sys.executable, "-m", "bentoml", "serve", "service:Model", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(folder), "BENCHMARK_MODEL": _model(settings, name)}
+    with _running(command, folder, f"http://127.0.0.1:{port}/readyz", environment) as pid:
+        yield f"http://127.0.0.1:{port}/predict", pid
+
+
+SERVERS = {"ours": ours, "mlflow": mlflow_serve, "bentoml": bentoml_serve}
+
+
 def measure(kind: str, name: str, settings: Path, calls: int) -> dict[str, float]:
     from tests.endpoint.serving_project import rows
 
     data = rows(256, 99)[NUMERIC].to_numpy().tolist()
     key = "input_data" if kind == "ours" else "dataframe_split"
     bodies = [json.dumps({key: {"columns": NUMERIC, "data": [row]}}) for row in integral(data)]
-    start = ours if kind == "ours" else mlflow_serve
-    with tempfile.TemporaryDirectory() as folder, start(settings, name, Path(folder)) as (uri, pid):
+    with tempfile.TemporaryDirectory() as folder, SERVERS[kind](settings, name, Path(folder)) as (uri, pid):
         started = cpu_s(pid)
         # warm-up calls cost the server too: count them in
-        driven = load_run.Load(n=calls, concurrency=8, warmup=64, timeout_s=120)
+        driven = load_drive.Load(n=calls, concurrency=8, warmup=64, timeout_s=120)
         before = cpu_s(pid)
-        samples, generator = load_run.drive(uri, bodies, driven)
+        samples, generator = load_drive.drive(uri, bodies, driven)
         used = cpu_s(pid) - before
         memory = pss_mb(pid)
-    wrong = [k for k in samples.kinds if k and not (kind != "ours" and k == "schema")]  # MLflow's answer is another shape
+    wrong = [k for k in samples.kinds if k and not (kind != "ours" and k == "schema")]  # others answer in other shapes
     if wrong:
         raise SystemExit(f"{kind} {name}: {len(wrong)} errors, the first: {wrong[0]}")
     ends = np.asarray(samples.start_s) + np.asarray(samples.latency_s)
@@ -183,9 +230,9 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=4000)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    for module in ("mlserver", "bentoml"):
-        if importlib.util.find_spec(module) is None:
-            print(f"{module} is not installed: left out")
+    bento = importlib.util.find_spec("bentoml") is not None
+    if not bento:
+        print("bentoml is not installed: left out")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # inherited by every server
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -205,6 +252,9 @@ def main() -> int:
             other = measure("mlflow", name, settings, FOREIGN_CALLS[name])
             found[name] = {"ours": own, "mlflow": other}
             held &= report(name, own, other)
+            if bento:
+                found[name]["bentoml"] = third = measure("bentoml", name, settings, FOREIGN_CALLS[name])
+                print("  bentoml, for comparison: " + ", ".join(f"{key} {value:.2f}" for key, value in third.items()))
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     return 0 if held else 1

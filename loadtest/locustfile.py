@@ -1,10 +1,11 @@
-"""The load: Locust users that drive an endpoint over a lean client and keep every raw latency.
+"""The load: a Locust user per generator process, which drives an endpoint over lean clients and keeps every raw latency.
 
-Run by ``mlgates loadtest`` in a process of its own (Locust patches the standard library); the plan comes as JSON in the file that
-``MLGATES_LOAD_PLAN`` names, the samples go to the file that the plan names.
+Run by ``mlgates loadtest`` in processes of their own (Locust patches the standard library). One machine: the plan comes as JSON in the file
+that ``MLGATES_LOAD_PLAN`` names, the samples go to the file that the plan names. A master with workers elsewhere: the master's file holds
+one plan per worker, plans and samples travel as Locust's own messages.
 
-Closed loop: each user sends its next request when the last is answered, until ``n`` are counted. Open loop: one scheduler hands out
-requests at their due times, whatever the server does, and latency counts from the due time: a stall is seen by every request
+Closed loop: each connection sends its next request when the last is answered, until ``n`` are counted. Open loop: one scheduler hands
+out requests at their due times, whatever the server does, and latency counts from the due time: a stall is seen by every request
 that fell into it.
 """
 
@@ -22,14 +23,18 @@ from typing import Any
 import gevent
 from gevent.event import Event
 from locust import User, constant, events, task
+from locust.runners import MasterRunner, WorkerRunner
 
 from pytest_mlgates.endpoint.answers import kind_of_error
 from pytest_mlgates.endpoint.lean import ConnectionLost, LeanConnection
 
-PLAN: dict[str, Any] = json.loads(Path(os.environ["MLGATES_LOAD_PLAN"]).read_text("utf-8"))
+FILE = os.environ.get("MLGATES_LOAD_PLAN")
+GIVEN: dict[str, Any] = json.loads(Path(FILE).read_text("utf-8")) if FILE else {}
+PLAN: dict[str, Any] = {}
+PLANNED = Event()
 TOKEN = os.environ.get("MLGATES_ENDPOINT_TOKEN", "")
-OPEN = PLAN["rate_per_s"] is not None
 CLOCK = time.perf_counter
+EPOCH = time.time() - CLOCK()
 
 
 class Recorder:
@@ -53,23 +58,27 @@ class Recorder:
 
     def add(self, intended: float, sent: float, done: float, lag: float, kind: str) -> None:
         """Keep one call, and tell Locust's own statistics."""
-        self.start.append(intended)
+        self.start.append(intended + EPOCH)
         self.latency.append(done - intended)
         self.service.append(done - sent)
         self.lag.append(lag)
         self.kinds.append(kind)
 
-    def write(self, path: str) -> None:
-        """Write what was kept."""
+    def kept(self) -> dict[str, Any]:
+        """Everything, as JSON and Locust's messages carry it."""
         self.end()
         began, ended = self.began or (0.0, 0.0), self.ended or (0.0, 0.0)
-        out = {
+        return {
             "start": self.start.tolist(), "latency": self.latency.tolist(), "service": self.service.tolist(),
             "lag": self.lag.tolist(), "kinds": self.kinds, "wall_s": ended[0] - began[0], "cpu_s": ended[1] - began[1],
         }  # fmt: skip
-        scratch = Path(path + ".part")
-        scratch.write_text(json.dumps(out), "utf-8")
-        scratch.replace(path)
+
+
+def _write(found: dict[str, Any]) -> None:
+    path = GIVEN["samples"]
+    scratch = Path(path + ".part")
+    scratch.write_text(json.dumps(found), "utf-8")
+    scratch.replace(path)
 
 
 def _cpu() -> float:
@@ -78,11 +87,8 @@ def _cpu() -> float:
 
 
 RECORDER = Recorder()
-BODIES = [body.encode() for body in PLAN["bodies"]]
-TICKETS = itertools.count()
 IDS = itertools.count()
-ALL_WARM = Event()
-WARM = itertools.count(1)
+RUN = os.urandom(4).hex().encode()  # tells apart the ids of processes on several machines
 HEADERS = {"authorization": f"Bearer {TOKEN}"} if TOKEN else {}
 
 
@@ -91,14 +97,15 @@ class Caller:
 
     def __init__(self) -> None:
         self._connection = LeanConnection(PLAN["uri"], HEADERS, timeout_s=PLAN["timeout_s"])
-        self._bodies = [(self._connection.prepared(body), body) for body in BODIES]
+        bodies = [body.encode() for body in PLAN["bodies"]]
+        self._bodies = [(self._connection.prepared(body), body) for body in bodies]
         self._rows, self._versions = PLAN["rows_per_request"], frozenset(PLAN["versions"])
         self._retry = bool(PLAN["retry_reset"])
 
     def call(self, number: int) -> tuple[float, float, str]:
         """Send request ``number``; return when it was sent, when it was answered, and the kind of error."""
         prepared, body = self._bodies[number % len(self._bodies)]
-        request_id = b"load-%d-%d" % (os.getpid(), next(IDS))
+        request_id = b"load-%s-%d" % (RUN, next(IDS))
         sent = CLOCK()
         for again in (self._retry, False):
             try:
@@ -121,80 +128,93 @@ def _report(environment: Any, done: float, sent: float, kind: str) -> None:
     )  # fmt: skip
 
 
-if OPEN:
+class Driver(User):
+    """All the load of one process: Locust starts one, which starts a greenlet per connection."""
 
-    class Schedule(User):
-        """One scheduler with due times; a greenlet and a connection per request that is under way."""
+    wait_time = constant(0)
 
-        fixed_count = 1
-        wait_time = constant(0)
+    @task
+    def drive(self) -> None:
+        """Warm up, make the plan's calls, hand in what was kept."""
+        PLANNED.wait()
+        callers = [Caller() for _ in range(PLAN["concurrency"])]
+        gevent.joinall([gevent.spawn(_warm, caller) for caller in callers], raise_error=True)
+        RECORDER.begin()
+        if PLAN["rate_per_s"] is None:
+            tickets = itertools.count()
+            gevent.joinall([gevent.spawn(self._in_turn, caller, tickets) for caller in callers], raise_error=True)
+        else:
+            self._at_due_times(callers)
+        RECORDER.end()
+        runner = self.environment.runner
+        if isinstance(runner, WorkerRunner):
+            runner.send_message("mlgates-samples", RECORDER.kept())
+        else:
+            _write(RECORDER.kept())
+            gevent.spawn(runner.quit)
+        gevent.sleep(3600)
 
-        @task
-        def drive(self) -> None:
-            """Warm up, hand out every request at its due time, wait for the last, end."""
-            idle: list[Caller] = []
-            workers = [gevent.spawn(self._warm, idle) for _ in range(PLAN["warm_connections"])]
-            gevent.joinall(workers)
-            RECORDER.begin()
-            period, count = 1.0 / PLAN["rate_per_s"], PLAN["n"]
-            first = CLOCK() + 0.05
-            under_way = set()
-            for number in range(count):
-                due = first + number * period
-                wait = due - CLOCK()
-                if wait > 0:
-                    gevent.sleep(wait)
-                greenlet = gevent.spawn(self._one, idle, number, due, first)
-                under_way.add(greenlet)
-                greenlet.link(under_way.discard)
-            gevent.joinall(list(under_way), timeout=PLAN["timeout_s"] + 5)
-            RECORDER.end()
-            gevent.spawn(self.environment.runner.quit)
-            gevent.sleep(3600)
-
-        def _warm(self, idle: list[Caller]) -> None:
-            caller = Caller()
-            for number in range(PLAN["warmup_each"]):
-                caller.call(number)
-            idle.append(caller)
-
-        def _one(self, idle: list[Caller], number: int, due: float, first: float) -> None:
-            caller = idle.pop() if idle else Caller()
+    def _in_turn(self, caller: Caller, tickets: itertools.count[int]) -> None:
+        while (number := next(tickets)) < PLAN["n"]:
             sent, done, kind = caller.call(number)
-            idle.append(caller)
-            RECORDER.add(due - first, sent - first, done - first, sent - due, kind)
+            RECORDER.add(sent, sent, done, 0.0, kind)
             _report(self.environment, done, sent, kind)
 
-else:
+    def _at_due_times(self, idle: list[Caller]) -> None:
+        period = 1.0 / PLAN["rate_per_s"]
+        first = CLOCK() + 0.05
+        under_way = set()
+        for number in range(PLAN["n"]):
+            due = first + number * period
+            wait = due - CLOCK()
+            if wait > 0:
+                gevent.sleep(wait)
+            greenlet = gevent.spawn(self._one, idle, number, due)
+            under_way.add(greenlet)
+            greenlet.link(under_way.discard)
+        gevent.joinall(list(under_way), timeout=PLAN["timeout_s"] + 5)
 
-    class Loop(User):
-        """Sends its next request when the last is answered."""
-
-        wait_time = constant(0)
-
-        def on_start(self) -> None:
-            """Warm up, then wait until every user is warm."""
-            self.caller = Caller()
-            for number in range(PLAN["warmup_each"]):
-                self.caller.call(number)
-            if next(WARM) >= PLAN["concurrency"]:
-                RECORDER.begin()
-                ALL_WARM.set()
-            ALL_WARM.wait()
-
-        @task
-        def drive(self) -> None:
-            """Send until the counted number is reached; whoever finds it reached ends the run."""
-            while (number := next(TICKETS)) < PLAN["n"]:
-                sent, done, kind = self.caller.call(number)
-                RECORDER.add(sent, sent, done, 0.0, kind)
-                _report(self.environment, done, sent, kind)
-                if len(RECORDER.kinds) == PLAN["n"]:
-                    RECORDER.end()
-                    gevent.spawn(self.environment.runner.quit)
-            gevent.sleep(3600)
+    def _one(self, idle: list[Caller], number: int, due: float) -> None:
+        caller = idle.pop() if idle else Caller()
+        sent, done, kind = caller.call(number)
+        idle.append(caller)
+        RECORDER.add(due, sent, done, sent - due, kind)
+        _report(self.environment, done, sent, kind)
 
 
-@events.quitting.add_listener
-def _write(**_: Any) -> None:
-    RECORDER.write(PLAN["samples"])
+def _warm(caller: Caller) -> None:
+    for number in range(PLAN["warmup_each"]):
+        caller.call(number)
+
+
+def _take(plan: dict[str, Any]) -> None:
+    PLAN.update(plan)
+    PLANNED.set()
+
+
+@events.init.add_listener
+def _prepare(environment: Any, **_: Any) -> None:
+    """Have the plan, or know how it will come."""
+    runner = environment.runner
+    if isinstance(runner, WorkerRunner):
+        runner.register_message("mlgates-plan", lambda msg, **_: _take(msg.data))
+    elif isinstance(runner, MasterRunner):
+        parts: list[dict[str, Any]] = []
+
+        def collect(msg: Any, **_: Any) -> None:
+            parts.append(msg.data)
+            if len(parts) == len(GIVEN["plans"]):
+                _write({"parts": parts})
+                gevent.spawn(runner.quit)
+
+        runner.register_message("mlgates-samples", collect)
+    else:
+        _take(GIVEN)
+
+
+@events.test_start.add_listener
+def _hand_out(environment: Any, **_: Any) -> None:
+    """The master gives every worker its share."""
+    if isinstance(environment.runner, MasterRunner):
+        for worker, plan in zip(list(environment.runner.clients), GIVEN["plans"], strict=False):
+            environment.runner.send_message("mlgates-plan", plan, worker)

@@ -7,6 +7,7 @@ connection or HTTP session is shared between workers; a worker that follows the 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import logging
 import os
@@ -20,18 +21,18 @@ from typing import Any
 from pytest_mlgates import cost
 from pytest_mlgates.endpoint import workers
 from pytest_mlgates.endpoint.app import EndpointApp
+from pytest_mlgates.endpoint.lookup import STAGES, look_up
 from pytest_mlgates.endpoint.metrics import Metrics
+from pytest_mlgates.endpoint.native import load_native, only_predicts
 from pytest_mlgates.endpoint.predictionlog import PredictionLog
 from pytest_mlgates.endpoint.routes import Routes, RoutesFile, Target
 from pytest_mlgates.endpoint.scorer import Scorer
 from pytest_mlgates.endpoint.service import ScoringService
 from pytest_mlgates.errors import MlgatesError, ModelNotFound, ModelUnusable, RegistryUnavailable
 from pytest_mlgates.ports import ModelRegistry, Predictor
-from pytest_mlgates.registry.native import load_native
 from pytest_mlgates.wiring import Project
 
 REMOTE_LOOK_EVERY_S = 60.0
-STAGES = ("None", "Staging", "Production", "Archived")
 
 
 class RegistrySource:
@@ -56,6 +57,20 @@ class RegistrySource:
         folder = registry.artifact_folder(registry.get(model, version))
         return Target(version, str(folder), percent, _prove(folder, model, version))
 
+    def at_once(self, model: str, selector: str) -> Target | None:
+        """As `target`, without importing MLflow: nothing is fetched, and the comparison with MLflow is left to `prove`.
+
+        ``None`` where that will not do: a registry that is not a SQLite file, a model that is more than scikit-learn's ``predict``.
+        """
+        found = look_up(self._project.settings.tracking_uri, model, selector)
+        if found is None or not only_predicts(found[1]):
+            return None
+        return Target(found[0], str(found[1]), proven="native", assumed=True)
+
+    def prove(self, state: RoutesFile) -> None:
+        """Have what is assumed compared with MLflow's answers, in a process of its own that makes way for the others."""
+        self._ask("prove", state)
+
     def load(self, target: Target, label: str) -> Predictor:
         """Load the model of a target."""
         if target.proven:
@@ -69,14 +84,17 @@ class RegistrySource:
         looked = self._stamp()
         if looked == self._looked:
             return
+        self._ask("advance", state)
+        self._looked = looked
+
+    def _ask(self, question: str, state: RoutesFile) -> None:
+        """Run ``mlgates endpoint QUESTION``: MLflow is imported there, not in a worker."""
         command = [sys.executable, "-c", "import sys; from pytest_mlgates.cli import main; sys.exit(main())"]
         command += ["--settings", str(self._project.settings.path)] if self._project.settings.path else []
-        found = subprocess.run(
-            [*command, "endpoint", "advance", "--state", str(state.folder)], capture_output=True, text=True, check=False
-        )
+        command += ["endpoint", question, "--state", str(state.folder)]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
         if found.returncode != 0:
             raise RegistryUnavailable(" ".join(found.stderr.split())[-300:] or f"code {found.returncode}")
-        self._looked = looked
 
     def _stamp(self) -> tuple[float, float]:
         uri = self._project.settings.tracking_uri
@@ -105,6 +123,33 @@ def _prove(folder: Path, model: str, version: str) -> str:
     return way.single
 
 
+def prove_assumed(state: RoutesFile) -> list[str]:
+    """Compare what the routes take for granted with MLflow's answers; return the versions that only MLflow can score.
+
+    Those are routed anew, so that every worker loads them through MLflow.
+    """
+    routes = state.read()
+    named = [*routes.targets, *([routes.shadow] if routes.shadow else [])]
+    ways = {t.folder: _prove(Path(t.folder), routes.model, t.version) for t in named if t.assumed}
+
+    def settled(target: Target) -> Target:
+        if not target.assumed or target.folder not in ways:
+            return target
+        return dataclasses.replace(target, proven=ways[target.folder], assumed=False)
+
+    now = state.read()  # whoever changed the routes meanwhile wins
+    wrong = [t.version for t in named if ways.get(t.folder) == ""]
+    state.write(
+        dataclasses.replace(
+            now,
+            generation=now.generation + bool(wrong),
+            targets=tuple(map(settled, now.targets)),
+            shadow=settled(now.shadow) if now.shadow else None,
+        )
+    )
+    return wrong
+
+
 def resolve(registry: ModelRegistry, model: str, selector: str) -> str:
     """Return the version that a stage (the newest in it), an ``@alias`` or a version means now. Raises ModelNotFound."""
     versions = registry.versions(model)
@@ -123,7 +168,7 @@ def resolve(registry: ModelRegistry, model: str, selector: str) -> str:
 
 
 def write_first_routes(source: RegistrySource, state: RoutesFile, model: str, selector: str) -> None:
-    """Ask the registry, in a child process, what to serve, and write the next generation of the routes.
+    """Ask the registry what to serve, in a child process where that needs MLflow, and write the next generation of the routes.
 
     Raises
     ------
@@ -131,6 +176,10 @@ def write_first_routes(source: RegistrySource, state: RoutesFile, model: str, se
         As the registry said it in the child, with the same exit code.
     """
     source.mark()
+    target = source.at_once(model, selector)
+    if target is not None:
+        _write_next(state, model, selector, target)
+        return
     with contextlib.suppress(ImportError):  # the child and the server both need it: imported once, before they part
         importlib.import_module("sklearn.pipeline")
     reader, writer = os.pipe()
@@ -138,11 +187,7 @@ def write_first_routes(source: RegistrySource, state: RoutesFile, model: str, se
     if child == 0:
         code = 1
         try:
-            found = source.target(model, selector)
-            generation = 1
-            with contextlib.suppress(MlgatesError):
-                generation = state.read().generation + 1
-            state.write(Routes(generation, model, selector, (found,)))
+            _write_next(state, model, selector, source.target(model, selector))
             code = 0
         except MlgatesError as error:
             os.write(writer, str(error).encode())
@@ -160,6 +205,13 @@ def write_first_routes(source: RegistrySource, state: RoutesFile, model: str, se
         failure = MlgatesError(message or "the registry could not be read; see the trace above")
         failure.exit_code = code
         raise failure
+
+
+def _write_next(state: RoutesFile, model: str, selector: str, target: Target) -> None:
+    generation = 1
+    with contextlib.suppress(MlgatesError):
+        generation = state.read().generation + 1
+    state.write(Routes(generation, model, selector, (target,)))
 
 
 def serve(
@@ -188,12 +240,15 @@ def serve(
         for target in named:
             predictor = source.load(target, f"{routes.model} v{target.version}")
             scorer = Scorer(predictor, routes.model, target.version, max_rows=max_rows)
-            if target.proven == "kernel":
+            if target.proven:
                 scorer.compile()
-            preloaded[target.folder] = scorer
+            preloaded[target.folder, target.proven != ""] = scorer
         service = ScoringService(source, state, metrics, preloaded=preloaded, follow_every_s=follow_every_s, max_rows=max_rows)
         prediction_log = None
         if log_predictions:
+            importlib.import_module(
+                "deltalake"
+            )  # before the fork: its pages are shared, and the first append need not wait for it
             salt = os.environ.get("MLGATES_LOG_SALT", "")
             spool = options.state / "spool"
             prediction_log = PredictionLog(project.lakehouse, spool, metrics, hash_columns=hash_columns, salt=salt)

@@ -87,6 +87,18 @@ def advance(context: click.Context, state: Path) -> None:
     advance_routes(serving.RegistrySource(Project.from_context(context)), RoutesFile(state))
 
 
+@endpoint.command(hidden=True)
+@click.option("--state", required=True, type=click.Path(path_type=Path))
+def prove(state: Path) -> None:
+    """Compare what a running endpoint assumes of its versions with MLflow's answers."""
+    from pytest_mlgates import serving
+    from pytest_mlgates.endpoint.routes import RoutesFile
+
+    os.nice(10)
+    for version in serving.prove_assumed(RoutesFile(state)):
+        click.echo(f"v{version}: only MLflow's own way gives its answers; it is loaded through MLflow", err=True)
+
+
 @endpoint.command()
 @click.option("--uri", required=True, help="Scoring URI, or the server's address.")
 def health(uri: str) -> None:

@@ -12,7 +12,7 @@ from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
 
 
 @click.command()
-@click.option("--uri", required=True, help="Scoring URI, or the server's address.")
+@click.option("--uri", help="Scoring URI, or the server's address.")
 @click.option("--n", default=1000, show_default=True, type=click.IntRange(1), help="Counted calls (warm-up apart).")
 @click.option("--concurrency", default=8, show_default=True, type=click.IntRange(1), help="Calls in flight at once.")
 @click.option("--rate", type=float, help="Open loop: this many requests a second, whatever the server does.")
@@ -22,6 +22,9 @@ from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
     "--payload", type=click.Path(path_type=Path), help="Rows to send: JSON, .csv, .parquet (default: made from /schema)."
 )
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(1, 64), help="Generator processes.")
+@click.option("--master", metavar="HOST[:PORT]", help="Listen here for --workers Locust workers, on this machine or others.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Workers that the master waits for (a minute at most).")
+@click.option("--worker", metavar="HOST[:PORT]", help="Be a worker of the master there; it says what to drive.")
 @click.option("--warmup", default=50, show_default=True, type=click.IntRange(0), help="Calls before the counted ones.")
 @click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds until a call is an error.")
 @click.option("--retry-reset", is_flag=True, help="Repeat a call once whose connection was reset.")
@@ -33,14 +36,20 @@ from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result here.")
 @click.pass_context
 def loadtest(
-    context: click.Context, uri: str, n: int, concurrency: int, rate: float | None, duration: float | None, objective_ms: float,
+    context: click.Context, uri: str | None, n: int, concurrency: int, rate: float | None, duration: float | None, objective_ms: float,
     payload: Path | None, processes: int, warmup: int, timeout_s: float, retry_reset: bool, expect_version: tuple[str, ...], ramp: bool,
-    store: bool, json_path: Path | None,
+    store: bool, json_path: Path | None, master: str | None, workers: int | None, worker: str | None,
 ) -> int:  # fmt: skip
     """Load-test an endpoint: percentiles with intervals, errors by kind, verdict against the objective.
 
     Exit code 0 for a pass, 1 for anything else (failed, inconclusive, invalid measurement).
     """
+    if worker is not None:
+        return _work(worker)
+    if uri is None:
+        raise UsageProblem("which endpoint? give --uri URI (or --worker HOST[:PORT] to work for a master)")
+    if (master is None) != (workers is None):
+        raise UsageProblem("--master HOST[:PORT] and --workers N belong together: the master waits for that many workers")
     if duration is not None and rate is None:
         raise UsageProblem("--duration belongs to an open loop; give --rate too")
     from pytest_mlgates import load
@@ -49,7 +58,8 @@ def loadtest(
 
     columns, rows = load_run.read_rows(payload) if payload else (None, None)
     common: dict[str, Any] = {
-        "concurrency": concurrency, "objective_ms": objective_ms, "rows": rows, "columns": columns, "processes": processes,
+        "concurrency": concurrency, "objective_ms": objective_ms, "rows": rows, "columns": columns, "processes": workers or processes,
+        "master": master,
         "warmup": warmup, "timeout_s": timeout_s, "retry_reset": retry_reset, "versions": list(expect_version) or None,
     }  # fmt: skip
     if ramp:
@@ -69,3 +79,10 @@ def loadtest(
 
         click.echo(f"stored as {load_run.store(Project.from_context(context).registry, summary)}")
     return EXIT_OK if summary.verdict is Verdict.PASS else EXIT_FAILED
+
+
+def _work(master: str) -> int:
+    from pytest_mlgates.services import load_drive, load_run
+
+    load_run.need_locust()
+    return load_drive.work(master)

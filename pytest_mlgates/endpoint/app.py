@@ -6,13 +6,14 @@ Written against ASGI itself: a framework's routing and validation cost several t
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import itertools
 import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,6 +31,7 @@ log = logging.getLogger("pytest_mlgates.endpoint")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 _ID = re.compile(rb"^[A-Za-z0-9._:/+=@-]{1,128}$")
 _FABRIC_SCORE = re.compile(r"^/v1/workspaces/[^/]+/ml[mM]odels/[^/]+/endpoint(?:/versions/(?P<version>[^/]+))?/score$")
@@ -40,6 +42,17 @@ _ERROR_CODES = {
     400: "InvalidJson", 401: "Unauthorized", 404: "NotFound", 405: "MethodNotAllowed", 408: "RequestTimeout", 413: "RequestTooLarge",
     422: "InvalidInput", 500: "InternalError", 503: "NotReady",
 }  # fmt: skip
+
+
+class _Call:
+    """What is known of a request before its body is read, and which version it fell to."""
+
+    __slots__ = ("authorization", "pinned", "request_id", "scorer", "scoring", "start")
+
+    def __init__(self, request_id: str, authorization: bytes, pinned: str | None, *, scoring: bool) -> None:
+        self.start = time.perf_counter()
+        self.request_id, self.authorization, self.pinned, self.scoring = request_id, authorization, pinned, scoring
+        self.scorer: Scorer | None = None
 
 
 class EndpointApp:
@@ -71,8 +84,10 @@ class EndpointApp:
         self._service = service
         self._metrics = metrics
         self._log = prediction_log
+        if prediction_log is not None:
+            service.on_shadow = functools.partial(_put, prediction_log)
         self._expected = f"Bearer {token}".encode() if token else b""
-        self._max_body = max_body
+        self.max_body = max_body
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count()
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="score")
@@ -85,31 +100,61 @@ class EndpointApp:
             return
         if scope["type"] != "http":
             return
-        path, method = scope["path"], scope["method"]
+        body: bytes | None = b""
+        if scope["method"] == "POST":
+            try:
+                body = await self._body(receive)
+            except _Disconnected:
+                return
+        found = self.answer(scope["method"], scope["path"], scope["headers"], body)
+        status, headers, content = found if isinstance(found, tuple) else await found
+        headers = [*headers, (b"content-length", b"%d" % len(content))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    def answer(
+        self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes | None
+    ) -> Answer | Awaitable[Answer]:
+        """Answer one request: at once, or as an awaitable where scoring it takes long.
+
+        Header names are in lower case; ``body`` is ``None`` where it was too large to be read.
+        """
+        call = self._identified(path, headers)
+        if not call.scoring:
+            status, content, kind = self._page(method, path, call)
+            extra = ((b"allow", b"GET, HEAD"),) if status == 405 else _CHALLENGES.get(status, ())
+            return status, [(b"content-type", kind), (b"x-request-id", call.request_id.encode("ascii")), *extra], content
+        try:
+            content = self._admitted(method, call.authorization, body)
+            scorer = call.scorer = self._service.choose(call.request_id, call.pinned)
+            rows = scorer.schema.parse(content)
+            if scorer.slow or len(rows.values) > _ROWS_OFF_LOOP:
+                return self._answer_later(call, scorer, rows)
+            return self._answered(call, scorer, rows, scorer.score(rows))
+        except Exception as error:  # noqa: BLE001 each kind has its status; an unknown one is logged and 500
+            return self._refused(call, error)
+
+    def _identified(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> _Call:
         request_id = ""
         authorization = b""
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"x-request-id" and _ID.match(value):
                 request_id = value.decode("ascii")
             elif name == b"authorization":
                 authorization = value
-        if not request_id:
-            request_id = f"{self._prefix}-{next(self._numbers):x}"
         fabric = _FABRIC_SCORE.match(path) if path.startswith("/v1/") else None
-        if path == "/score" or fabric:
-            await self._scoring(method, fabric, authorization, request_id, receive, send)
-            return
-        status, body, kind = self._page(method, path, authorization, request_id)
-        await _answer(send, status, body, request_id, ((b"content-type", kind),))
+        scoring = path == "/score" or fabric is not None
+        pinned = fabric["version"] if fabric else None
+        return _Call(request_id or f"{self._prefix}-{next(self._numbers):x}", authorization, pinned, scoring=scoring)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
-                    await self._service.start()
                     if self._log is not None:
                         self._log.start()
+                    await self._service.start()  # last: it says which generation this worker serves
                 except Exception as error:  # noqa: BLE001 whatever it is, the supervisor must hear of it
                     await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
                     return
@@ -124,55 +169,48 @@ class EndpointApp:
     def _allowed(self, authorization: bytes) -> bool:
         return not self._expected or hmac.compare_digest(authorization, self._expected)
 
-    def _admit(self, method: str, authorization: bytes) -> None:
+    def _admitted(self, method: str, authorization: bytes, body: bytes | None) -> bytes:
         if method != "POST":
             raise BadRequest(f"{method} is not allowed here; POST rows to score", status=405)
         if not self._allowed(authorization):
             raise BadRequest("a bearer token is needed: Authorization: Bearer TOKEN", status=401)
+        if body is None:
+            raise BadRequest(f"the body is larger than {self.max_body} bytes", status=413)
+        return body
 
-    async def _scoring(
-        self, method: str, fabric: re.Match[str] | None, authorization: bytes, request_id: str, receive: Receive, send: Send
-    ) -> None:
-        start = time.perf_counter()
-        version = ""
-        extra: tuple[tuple[bytes, bytes], ...] = (_JSON,)
+    async def _answer_later(self, call: _Call, scorer: Scorer, rows: Rows) -> Answer:
+        """Score in a thread of its own, so that the other requests go on."""
         try:
-            self._admit(method, authorization)
-            body = await self._body(receive)
-            scorer = self._service.choose(request_id, fabric["version"] if fabric else None)
-            version = scorer.version
-            rows = scorer.schema.parse(body)
-            predictions = await self._predict(scorer, rows)
-            latency_ms = (time.perf_counter() - start) * 1e3
-            answer = self._shape(scorer, rows, predictions, latency_ms)
-            status = 200
-            self._record(scorer, rows, predictions, latency_ms, request_id)
-        except BadRequest as error:
-            status = error.status
-            extra = (_JSON, *_CHALLENGES.get(status, ()))
-            if isinstance(error, ModelRefused):
-                self._service.refused(scorer)
-            answer = self._encode(ErrorAnswer(_ERROR_CODES[status], str(error), request_id, error.column, error.row))
-        except NotReady as error:
-            status, extra = 503, (_JSON, (b"retry-after", b"1"))
-            answer = self._encode(ErrorAnswer(_ERROR_CODES[503], str(error), request_id))
-        except _Disconnected:
-            return
-        except Exception:
-            log.exception("request %s", request_id)
-            status = 500
-            answer = self._encode(
-                ErrorAnswer(_ERROR_CODES[500], "the server made a mistake; its log has the request id", request_id)
-            )
-        self._metrics.answered(status, (time.perf_counter() - start) * 1e3)
-        if version:
-            extra = (*extra, (b"x-model-version", version.encode()))
-        await _answer(send, status, answer, request_id, extra)
+            predictions = await asyncio.get_running_loop().run_in_executor(self._threads, scorer.score, rows)
+            return self._answered(call, scorer, rows, predictions)
+        except Exception as error:  # noqa: BLE001 as in `answer`
+            return self._refused(call, error)
 
-    async def _predict(self, scorer: Scorer, rows: Rows) -> list[Any]:
-        if scorer.slow or len(rows.values) > _ROWS_OFF_LOOP:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, scorer.score, rows)
-        return scorer.score(rows)
+    def _answered(self, call: _Call, scorer: Scorer, rows: Rows, predictions: list[Any]) -> Answer:
+        latency_ms = (time.perf_counter() - call.start) * 1e3
+        content = self._shape(scorer, rows, predictions, latency_ms)
+        self._record(scorer, rows, predictions, latency_ms, call.request_id)
+        return self._done(call, 200, content)
+
+    def _refused(self, call: _Call, error: Exception) -> Answer:
+        if isinstance(error, ModelRefused) and call.scorer is not None:
+            self._service.refused(call.scorer)
+        if isinstance(error, BadRequest):
+            answer = ErrorAnswer(_ERROR_CODES[error.status], str(error), call.request_id, error.column, error.row)
+            return self._done(call, error.status, self._encode(answer), _CHALLENGES.get(error.status, ()))
+        if isinstance(error, NotReady):
+            answer = ErrorAnswer(_ERROR_CODES[503], str(error), call.request_id)
+            return self._done(call, 503, self._encode(answer), ((b"retry-after", b"1"),))
+        log.error("request %s", call.request_id, exc_info=error)
+        answer = ErrorAnswer(_ERROR_CODES[500], "the server made a mistake; its log has the request id", call.request_id)
+        return self._done(call, 500, self._encode(answer))
+
+    def _done(self, call: _Call, status: int, content: bytes, extra: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:
+        self._metrics.answered(status, (time.perf_counter() - call.start) * 1e3)
+        headers = [_JSON, (b"x-request-id", call.request_id.encode("ascii")), *extra]
+        if call.scorer is not None:
+            headers.append((b"x-model-version", call.scorer.version.encode()))
+        return status, headers, content
 
     def _shape(self, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float) -> bytes:
         if rows.fabric:
@@ -182,13 +220,12 @@ class EndpointApp:
 
     def _record(self, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float, request_id: str) -> None:
         self._metrics.add("rows", len(predictions))
-        self._service.observe(scorer, rows, predictions, latency_ms)
+        self._service.observe(scorer, rows, predictions, latency_ms, request_id)
         if self._log is not None:
-            self._log.put(
-                (request_id, time.time(), scorer.name, scorer.version, rows.columns, rows.values, predictions, latency_ms)
-            )
+            _put(self._log, scorer, rows, predictions, latency_ms, request_id)
 
-    async def _body(self, receive: Receive) -> bytes:
+    async def _body(self, receive: Receive) -> bytes | None:
+        """The whole body, ``None`` for one that is too large."""
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -197,15 +234,14 @@ class EndpointApp:
                 raise _Disconnected
             chunk = message.get("body", b"")
             size += len(chunk)
-            if size > self._max_body:
-                raise BadRequest(f"the body is larger than {self._max_body} bytes", status=413)
+            if size > self.max_body:
+                return None
             chunks.append(chunk)
             if not message.get("more_body"):
                 return b"".join(chunks) if len(chunks) > 1 else chunk
 
-    def _page(self, method: str, path: str, authorization: bytes, request_id: str) -> tuple[int, bytes, bytes]:
+    def _page(self, method: str, path: str, call: _Call) -> tuple[int, bytes, bytes]:
         """Everything but scoring: status, body, content type."""
-        json_type = b"application/json"
         pages = {
             "/health": self._health,
             "/metrics": self._metrics_text,
@@ -214,19 +250,16 @@ class EndpointApp:
         }
         page = pages.get(path)
         if page is None:
-            message = "no such page; POST /score, GET /health, /metrics, /schema, /openapi.json"
-            return 404, self._encode(ErrorAnswer(_ERROR_CODES[404], message, request_id)), json_type
+            return self._no_page(404, "no such page; POST /score, GET /health, /metrics, /schema, /openapi.json", call)
         if method not in ("GET", "HEAD"):
-            return (
-                405,
-                self._encode(ErrorAnswer(_ERROR_CODES[405], f"{method} is not allowed here; GET it", request_id)),
-                json_type,
-            )
-        if path != "/health" and not self._allowed(authorization):
-            message = "a bearer token is needed: Authorization: Bearer TOKEN"
-            return 401, self._encode(ErrorAnswer(_ERROR_CODES[401], message, request_id)), json_type
+            return self._no_page(405, f"{method} is not allowed here; GET it", call)
+        if path != "/health" and not self._allowed(call.authorization):
+            return self._no_page(401, "a bearer token is needed: Authorization: Bearer TOKEN", call)
         status, body = page()
-        return status, body, b"text/plain; version=0.0.4" if path == "/metrics" else json_type
+        return status, body, b"text/plain; version=0.0.4" if path == "/metrics" else b"application/json"
+
+    def _no_page(self, status: int, message: str, call: _Call) -> tuple[int, bytes, bytes]:
+        return status, self._encode(ErrorAnswer(_ERROR_CODES[status], message, call.request_id)), b"application/json"
 
     def _health(self) -> tuple[int, bytes]:
         state = self._service.health()
@@ -242,11 +275,9 @@ class EndpointApp:
         return 200, self._encode(openapi.document(self._service.schema()))
 
 
+def _put(log: PredictionLog, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float, request_id: str) -> None:
+    log.put((request_id, time.time(), scorer.name, scorer.version, rows.columns, rows.values, predictions, latency_ms))
+
+
 class _Disconnected(Exception):
     pass
-
-
-async def _answer(send: Send, status: int, body: bytes, request_id: str, extra: tuple[tuple[bytes, bytes], ...]) -> None:
-    headers = [*extra, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode("ascii"))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

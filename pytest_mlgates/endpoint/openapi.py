@@ -23,7 +23,12 @@ def document(schema: dict[str, Any]) -> dict[str, Any]:
         "minItems": len(columns),
         "maxItems": len(columns),
     }
-    names = {"type": "array", "const": [c["name"] for c in columns]}
+    names = {
+        "type": "array",
+        "prefixItems": [{"const": c["name"]} for c in columns],
+        "minItems": len(columns),
+        "maxItems": len(columns),
+    }
     data = {"type": "array", "items": row, "minItems": 1}
     tutorial = {
         "type": "object",

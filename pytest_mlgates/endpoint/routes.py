@@ -26,13 +26,15 @@ class Target:
     """One version in service.
 
     ``folder`` holds its files, ``percent`` is its share of the traffic; ``proven`` is the way (``kernel``, ``native``) that was
-    compared with MLflow's own answers before the version was put here, empty where each worker must ask MLflow itself.
+    compared with MLflow's own answers before the version was put here, empty where each worker must ask MLflow itself. ``assumed``:
+    that comparison is still to be made; the model's own description says that MLflow only calls its ``predict``.
     """
 
     version: str
     folder: str
     percent: float = 100.0
     proven: str = ""
+    assumed: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

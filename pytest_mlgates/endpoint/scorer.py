@@ -35,6 +35,7 @@ log = logging.getLogger("pytest_mlgates.endpoint")
 _DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
 _PROBES = 64
 _FEWEST_PROBES = 6
+_FEWEST_IF_PROVEN = 3
 _PROBE_BUDGET_S = 0.4
 SLOW_CALL_S = 0.004
 
@@ -74,6 +75,7 @@ class Scorer:
         self._kernel: kernels.Kernel | None = None
         self._compiled: kernels.Kernel | None = None
         self._use_native = False
+        self.without_mlflow = False
         self.way = Way("pyfunc", "pyfunc", "not prepared yet", 0.0)
 
     def compile(self) -> None:
@@ -95,7 +97,7 @@ class Scorer:
             The model does not answer its own signature with one finite number per row on any probe row.
         """
         if proven:
-            self._pyfunc, self._use_native = self._native, True
+            self._pyfunc, self._use_native, self.without_mlflow = self._native, True, True
         probes, truth = [], []
         deadline = time.perf_counter() + _PROBE_BUDGET_S
         for index in range(_PROBES):
@@ -103,7 +105,7 @@ class Scorer:
                 break
             probes.append(self._probe(index))
             truth.append(_attempt(lambda: self._by_pyfunc([probes[-1]])))
-            if proven and len(probes) == _FEWEST_PROBES:
+            if proven and len(probes) == _FEWEST_IF_PROVEN:
                 break
         if all(answer is None for answer in truth):
             self._by_pyfunc([probes[0]])  # raises, saying what the model said

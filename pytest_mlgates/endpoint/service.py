@@ -14,6 +14,7 @@ import fcntl
 import itertools
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, Protocol
 
@@ -28,7 +29,10 @@ from pytest_mlgates.ports import Predictor
 log = logging.getLogger("pytest_mlgates.endpoint")
 
 WATCH_EVERY_S = 0.2
+PROVE_AFTER_S = 30.0
 _SHADOW_QUEUE = 1000
+SHADOW_PREFIX = "shadow:"
+"""Before the request id of a shadow's row in the prediction log: the rest is the id of the request that the champion answered."""
 
 
 class NotReady(Exception):
@@ -43,6 +47,9 @@ class ModelSource(Protocol):
 
     def load(self, target: Target, label: str) -> Predictor:
         """Load the model of a target; asks the registry nothing. Raises ModelUnusable."""
+
+    def prove(self, state: RoutesFile) -> None:
+        """Have the routes' assumed targets compared with MLflow's answers."""
 
     def follow(self, state: RoutesFile) -> None:
         """Look at the registry; where what is followed has moved, have the next generation written (`advance`)."""
@@ -60,7 +67,8 @@ class ScoringService:
     metrics
         Shared counters.
     preloaded
-        Scorers by folder that the parent process has loaded already, not prepared (shared memory, soon ready).
+        Scorers by folder and by whether they do without MLflow, loaded by the parent process already, not prepared (shared memory,
+        soon ready).
     follow_every_s
         Seconds between two looks at the registry; 0: never.
     max_rows
@@ -73,7 +81,7 @@ class ScoringService:
         state: RoutesFile,
         metrics: Metrics,
         *,
-        preloaded: dict[str, Scorer] | None = None,
+        preloaded: dict[tuple[str, bool], Scorer] | None = None,
         follow_every_s: float = 5.0,
         max_rows: int = 10_000,
     ) -> None:
@@ -95,6 +103,7 @@ class ScoringService:
         self._stats: dict[str, VersionStats] = {}
         self._reported = -1
         self._trouble = ""
+        self.on_shadow: Callable[[Scorer, Rows, list[Any], float, str], None] | None = None
 
     @property
     def model(self) -> str:
@@ -103,11 +112,13 @@ class ScoringService:
 
     async def start(self) -> None:
         """Load what the routes name and begin to watch them. Raises MlgatesError when nothing can be served."""
+        self._loop = asyncio.get_running_loop()
         stamp = self._state.stamp()
         await self._adopt(self._state.read())
         self._tasks = [asyncio.create_task(self._watch(stamp))]
         if self._follow_every_s > 0:
             self._tasks.append(asyncio.create_task(self._follow()))
+        self._tasks.append(asyncio.create_task(self._prove()))
 
     async def stop(self) -> None:
         """Stop watching."""
@@ -135,14 +146,14 @@ class ScoringService:
         """Count a request that the model could not answer."""
         self._stats_of(scorer.version).failed()
 
-    def observe(self, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float) -> None:
+    def observe(self, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float, request_id: str) -> None:
         """Count an answered request; give it to the shadow version, which scores it in the background."""
         self._stats_of(scorer.version).answered(predictions, latency_ms)
         shadow = self._routes.shadow
         if shadow is None or self._shadow_waiting >= _SHADOW_QUEUE:
             return
         self._shadow_waiting += 1
-        self._shadow_pool.submit(self._score_in_shadow, self._scorers[shadow.version], rows)
+        self._shadow_pool.submit(self._score_in_shadow, self._scorers[shadow.version], rows, request_id)
 
     def health(self) -> dict[str, Any]:
         """What ``/health`` answers."""
@@ -172,17 +183,32 @@ class ScoringService:
     def _stats_of(self, version: str) -> VersionStats:
         return self._stats.setdefault(version, VersionStats())
 
-    def _score_in_shadow(self, scorer: Scorer, rows: Rows) -> None:
+    def _score_in_shadow(self, scorer: Scorer, rows: Rows, request_id: str) -> None:
+        start = time.perf_counter()
+        predictions: list[Any] | None = None
         try:
-            start = time.perf_counter()
             predictions = scorer.score(rows)
-            self._metrics.add("shadow_scored")
-            self._stats_of(scorer.version).answered(predictions, (time.perf_counter() - start) * 1e3)
         except BadRequest:
+            pass
+        except Exception:
+            log.exception("shadow v%s, request %s", scorer.version, request_id)
+        took_ms = (time.perf_counter() - start) * 1e3
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody counts any more
+            self._loop.call_soon_threadsafe(self._shadow_scored, scorer, rows, predictions, took_ms, request_id)
+
+    def _shadow_scored(
+        self, scorer: Scorer, rows: Rows, predictions: list[Any] | None, took_ms: float, request_id: str
+    ) -> None:
+        """Count a shadow's answer and hand it on; in the loop's thread, as all counting is."""
+        self._shadow_waiting -= 1
+        if predictions is None:
             self._metrics.add("shadow_failed")
             self.refused(scorer)
-        finally:
-            self._shadow_waiting -= 1
+            return
+        self._metrics.add("shadow_scored")
+        self._stats_of(scorer.version).answered(predictions, took_ms)
+        if self.on_shadow is not None:
+            self.on_shadow(scorer, rows, predictions, took_ms, f"{SHADOW_PREFIX}{request_id}")
 
     async def _adopt(self, routes: Routes) -> None:
         """Load what is new, swap, drop what is no longer named."""
@@ -190,8 +216,9 @@ class ScoringService:
         loop = asyncio.get_running_loop()
         ready: dict[str, Scorer] = {}
         for target in named:
-            if target.version in self._scorers:
-                ready[target.version] = self._scorers[target.version]
+            held = self._scorers.get(target.version)
+            if held is not None and held.without_mlflow == (target.proven != ""):
+                ready[target.version] = held
             else:
                 ready[target.version] = await loop.run_in_executor(self._loader, self._load, routes.model, target)
         self._routes, self._scorers = routes, ready  # no await between: no request sees one without the other
@@ -210,7 +237,7 @@ class ScoringService:
 
     def _load(self, model: str, target: Target) -> Scorer:
         label = f"{model} v{target.version}"
-        scorer = self._preloaded.get(target.folder)
+        scorer = self._preloaded.get((target.folder, target.proven != ""))
         if scorer is None:
             scorer = Scorer(self._source.load(target, label), model, target.version, max_rows=self._max_rows)
         scorer.prepare(target.proven)
@@ -245,6 +272,18 @@ class ScoringService:
                 await loop.run_in_executor(self._follower, self._source.follow, self._state)
             except MlgatesError as error:  # the registry is away, or the stage is empty: go on with what is loaded
                 log.warning("registry not followed: %s", error)
+
+    async def _prove(self) -> None:
+        """Once the start is over, have what was assumed at it compared with MLflow."""
+        loop = asyncio.get_running_loop()
+        while any(t.assumed for t in self._state.read().targets):
+            await asyncio.sleep(PROVE_AFTER_S)
+            if not self._lead():
+                continue
+            try:
+                await loop.run_in_executor(self._follower, self._source.prove, self._state)
+            except MlgatesError as error:
+                log.warning("not compared with MLflow yet: %s", error)
 
     def _lead(self) -> bool:
         if self._leader is not None:

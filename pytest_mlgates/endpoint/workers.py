@@ -1,14 +1,15 @@
 """The pre-forking server: gunicorn's supervisor over our ASGI application.
 
 Chosen by measurement: with the application loaded before the fork a killed worker is replaced within 0.1 s (uvicorn needed 8 to 43 s,
-Granian 7 s) and the model's memory is shared. Two things are added to its worker: limits on how long a request may take to
-arrive, so that idle half-requests cannot pile up, and a prompt stop.
+Granian 7 s) and the model's memory is shared. Its worker is given connections of our own (`protocol`), limits on how long a request may
+take to arrive, so that idle half-requests cannot pile up, and a prompt stop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import dataclasses
 import gc
 import os
@@ -18,14 +19,15 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.asgi.lifespan import LifespanManager
-from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gasgi import ASGIWorker
 
 from pytest_mlgates.endpoint.metrics import Metrics
+from pytest_mlgates.endpoint.protocol import Connection
 from pytest_mlgates.endpoint.routes import RoutesFile, replace_json
 
 REQUEST_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 4000
+_M_ARENA_MAX = -8  # <malloc.h>
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,59 +42,15 @@ class ServerOptions:
     log_level: str = "warning"
 
 
-class _Protocol(ASGIProtocol):  # type: ignore[misc] # gunicorn has no types
-    """A connection whose requests must arrive whole within a limit, counted from the first byte (or from its opening)."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._arrival: asyncio.TimerHandle | None = None
-        connections = self.worker.connections
-        if len(connections) >= MAX_CONNECTIONS:  # the oldest idle one makes room
-            next(iter(connections)).give_up()
-        connections[self] = None
-        self._expect()
-
-    def _expect(self) -> None:
-        if self._arrival is None:
-            self._arrival = self.worker.loop.call_later(self.worker.request_timeout_s, self.give_up)
-
-    def data_received(self, data: bytes) -> None:
-        self._expect()
-        super().data_received(data)
-
-    def _on_message_complete(self) -> None:
-        super()._on_message_complete()
-        self._arrived()
-
-    def _arrived(self) -> None:
-        if self._arrival is not None:
-            self._arrival.cancel()
-            self._arrival = None
-
-    def give_up(self) -> None:
-        """Close the connection; a request that is only half there is lost, one that is being answered is not cut."""
-        if self.transport is not None:
-            self.transport.close()
-
-    @property
-    def idle(self) -> bool:
-        """Whether no request is under way."""
-        return self._current_request is None
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._arrived()
-        self.worker.connections.pop(self, None)
-        super().connection_lost(exc)
-
-
 class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
     """gunicorn's ASGI worker with arrival limits; it listens only once the model is loaded, and stops without waiting for idle peers."""
 
     request_timeout_s = REQUEST_TIMEOUT_S
+    max_connections = MAX_CONNECTIONS
 
     def init_process(self) -> None:
         """Set up the event loop and our own tables."""
-        self.connections: dict[_Protocol, None] = {}
+        self.connections: dict[Connection, None] = {}
         super().init_process()
 
     async def _serve(self) -> None:
@@ -105,7 +63,7 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             heartbeat.cancel()
             return
         self.servers = [
-            await self.loop.create_server(lambda: _Protocol(self), sock=s.sock, backlog=2048, start_serving=True)
+            await self.loop.create_server(lambda: Connection(self), sock=s.sock, backlog=2048, start_serving=True)
             for s in self.sockets
         ]
         await heartbeat
@@ -116,8 +74,15 @@ class Worker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         while self.alive and self.ppid == os.getppid():
             if beat % 10 == 0:
                 self.notify()
+                self._close_overdue()
             beat += 1
             await asyncio.sleep(0.1)
+
+    def _close_overdue(self) -> None:
+        """Close the connections that have waited too long: for the rest of a request, for a next one, for answers to be read."""
+        now = self.loop.time()
+        for connection in [c for c in self.connections if c.deadline < now]:
+            connection.give_up()
 
     async def _stop(self) -> None:
         for server in self.servers:
@@ -146,7 +111,6 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
             "workers": options.workers,
             "worker_class": Worker,
             "preload_app": True,
-            "keepalive": 75,  # longer than clients' pools keep a connection, so that it is they who close
             "timeout": 60,
             "graceful_timeout": 10,
             "loglevel": options.log_level,
@@ -165,6 +129,7 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
         app = self._make_app()
         gc.collect()
         gc.freeze()  # what is here stays out of the workers' collections, whose marks would unshare its pages
+        _give_back_memory()
         return app
 
     def _post_fork(self, server: Any, worker: Any) -> None:
@@ -178,6 +143,14 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
     def _child_exit(self, server: Any, worker: Any) -> None:
         del server
         self._state.forget(worker.pid)
+
+
+def _give_back_memory() -> None:
+    """Give what loading a model needed for a moment back to the system, and let threads share two heaps (glibc only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 2)
+        libc.malloc_trim(0)
 
 
 def run(options: ServerOptions, metrics: Metrics, make_app: Callable[[], Any]) -> None:

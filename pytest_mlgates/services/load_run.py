@@ -2,57 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib.util
 import json
-import math
 import os
 import random
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pytest_mlgates import load, suite
+from pytest_mlgates import load
 from pytest_mlgates.addresses import TOKEN_VARIABLE, scoring_uri, sibling
 from pytest_mlgates.errors import EndpointError, ExtraMissing, UsageProblem
 from pytest_mlgates.ports import ModelRegistry
 from pytest_mlgates.results import Verdict
+from pytest_mlgates.services.load_drive import WARMUP, Load, drive
 
-WARMUP = 50
-"""Calls before the counted ones, over all connections: first answers pay for connections and cold caches."""
 GENERATED_ROWS = 64
-_GRACE_S = 60.0
-
-
 LOAD_TAG = "mlgates.load_test"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Load:
-    """What to drive: a closed loop of ``n`` calls at ``concurrency``, or an open loop at ``rate_per_s`` for ``n`` calls."""
-
-    n: int = 1000
-    concurrency: int = 8
-    rate_per_s: float | None = None
-    processes: int = 1
-    warmup: int = WARMUP
-    timeout_s: float = 30.0
-    retry_reset: bool = False
-
-    def __post_init__(self) -> None:
-        if self.n < 1 or self.concurrency < 1 or self.processes < 1:
-            raise UsageProblem("n, concurrency and processes must be at least 1")
-        if self.rate_per_s is not None and not 0 < self.rate_per_s < math.inf:
-            raise UsageProblem(f"the rate must be above 0 requests a second, got {self.rate_per_s:g}")
-        if self.processes > min(self.n, self.concurrency) and self.rate_per_s is None:
-            raise UsageProblem(f"{self.processes} processes cannot share {self.n} calls at concurrency {self.concurrency}")
 
 
 def run(
@@ -72,6 +40,7 @@ def run(
     versions: Sequence[str] | None = None,
     max_errors: int = 0,
     seed: int = 0,
+    master: str | None = None,
 ) -> load.LoadSummary:
     """Load-test an endpoint and judge it.
 
@@ -89,6 +58,8 @@ def run(
         Versions that an answer may carry; by default those that ``/health`` names; empty: any.
     max_errors
         See `load.judge`.
+    master
+        Listen here (``HOST[:PORT]``) for ``processes`` Locust workers, instead of starting them.
 
     Raises
     ------
@@ -99,7 +70,7 @@ def run(
     UsageProblem
         Numbers that cannot be driven, or no rows and no ``/schema`` to make them from.
     """
-    driven = Load(n, concurrency, rate_per_s, processes, warmup, timeout_s, retry_reset)
+    driven = Load(n, concurrency, rate_per_s, processes, warmup, timeout_s, retry_reset, master)
     need_locust()
     seen = _health(uri, token)
     if rows is None:
@@ -170,38 +141,6 @@ def ramp(
         middle = (good + bad) / 2
         good, bad = (middle, bad) if holds(middle) else (good, middle)
     return Ramp(good, tuple(steps))
-
-
-def drive(
-    uri: str,
-    bodies: Sequence[str],
-    driven: Load,
-    *,
-    versions: Sequence[str] = (),
-    token: str | None = None,
-    rows_per_request: int = 1,
-) -> tuple[load.Samples, load.Generator]:
-    """Drive an endpoint with request bodies, in turn; return every counted call and what the generator saw of itself."""
-    with tempfile.TemporaryDirectory(prefix="mlgates-load-") as folder:
-        shares = [_share(driven, i) for i in range(driven.processes)]
-        plans = []
-        for i, share in enumerate(shares):
-            plan = {
-                "uri": uri, "bodies": list(bodies[i:]) + list(bodies[:i]), "rows_per_request": rows_per_request,
-                "versions": list(versions), "samples": str(Path(folder) / f"samples-{i}.json"), **share,
-            }  # fmt: skip
-            plans.append(plan)
-        running = [_start(plan, Path(folder) / f"plan-{i}.json", token) for i, plan in enumerate(plans)]
-        deadline = time.monotonic() + _longest(driven)
-        try:
-            outputs = [_wait(process, deadline) for process in running]
-        finally:
-            for process in running:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-        parts = [_read(plan["samples"], output) for plan, output in zip(plans, outputs, strict=True)]
-    return _merge(parts, driven)
 
 
 def store(registry: ModelRegistry, summary: load.LoadSummary) -> str:
@@ -312,102 +251,3 @@ def _page(uri: str, page: str, token: str | None) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if answer.status_code == 200 and isinstance(found, dict) else None
-
-
-def _share(driven: Load, index: int) -> dict[str, Any]:
-    """One process's share of the load; shares add up to the whole."""
-
-    def part(total: int) -> int:
-        return total // driven.processes + (index < total % driven.processes)
-
-    concurrency = max(part(driven.concurrency), 1)
-    rate = None if driven.rate_per_s is None else driven.rate_per_s * part(driven.n) / driven.n
-    return {
-        "n": part(driven.n),
-        "concurrency": concurrency,
-        "rate_per_s": rate,
-        "warmup_each": max(driven.warmup // max(driven.concurrency, 1), 1) if driven.warmup else 0,
-        "warm_connections": concurrency,
-        "timeout_s": driven.timeout_s,
-        "retry_reset": driven.retry_reset,
-    }
-
-
-def _start(plan: dict[str, Any], path: Path, token: str | None) -> subprocess.Popen[str]:
-    path.write_text(json.dumps(plan), "utf-8")
-    users = 1 if plan["rate_per_s"] is not None else plan["concurrency"]
-    command = [sys.executable, "-m", "locust", "-f", str(suite.folder("loadtest") / "locustfile.py"), "--headless"]
-    command += [
-        "-u",
-        str(users),
-        "-r",
-        str(users),
-        "--host",
-        plan["uri"],
-        "--only-summary",
-        "--reset-stats",
-        "--loglevel",
-        "WARNING",
-    ]
-    command += ["--stop-timeout", "1", "--exit-code-on-error", "0"]
-    environment = {**os.environ, "MLGATES_LOAD_PLAN": str(path)}
-    if token:
-        environment[TOKEN_VARIABLE] = token
-    # the package, wherever it was imported from, and no locust.conf of the current folder
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(suite.__file__).parents[1]), environment.get("PYTHONPATH", "")]
-    ).rstrip(os.pathsep)
-    return subprocess.Popen(
-        command,
-        cwd=path.parent,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def _longest(driven: Load) -> float:
-    """Seconds after which the generator is given up."""
-    if driven.rate_per_s is not None:
-        return driven.n / driven.rate_per_s + driven.timeout_s + _GRACE_S
-    return _GRACE_S + driven.timeout_s * max(2.0, driven.n / driven.concurrency / 20)
-
-
-def _wait(process: subprocess.Popen[str], deadline: float) -> str:
-    try:
-        output, _ = process.communicate(timeout=max(deadline - time.monotonic(), 1.0))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=5)
-        raise EndpointError("the load generator did not end in time; is the endpoint answering at all?") from None
-    return output
-
-
-def _read(path: str, output: str) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        words = " | ".join(line.strip() for line in output.splitlines()[-4:] if line.strip())
-        raise EndpointError(f"the load generator left no samples: {words or 'no output'}") from None
-    return found
-
-
-def _merge(parts: Sequence[dict[str, Any]], driven: Load) -> tuple[load.Samples, load.Generator]:
-    # an open loop's starts count from its schedule's begin, which the processes share only roughly; a closed loop's from a common clock
-    columns = {
-        key: np.concatenate([np.asarray(p[key], dtype=float) for p in parts]) for key in ("start", "latency", "service", "lag")
-    }
-    kinds = [kind for p in parts for kind in p["kinds"]]
-    if len(kinds) != driven.n:
-        raise EndpointError(f"the load generator counted {len(kinds)} of {driven.n} calls; nothing is judged on a part")
-    order = np.argsort(columns["start"], kind="stable")
-    start = columns["start"][order]
-    samples = load.Samples(
-        start - start[0], columns["latency"][order], columns["service"][order], columns["lag"][order], [kinds[i] for i in order]
-    )
-    cpu = sum(p["cpu_s"] for p in parts)
-    busiest = max(p["cpu_s"] / max(p["wall_s"], 1e-9) for p in parts)
-    return samples, load.Generator(busiest, cpu * 1e3 / driven.n, len(parts))

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+import pytest_mlgates.registry  # noqa: F401 before MLflow: it keeps pyspark-client from ending an xdist worker
+
 SEED = 20261
 NUMERIC = ["day_of_week", "is_holiday", "promo_active", "lag_7_revenue", "lag_30_revenue"]
 TUTORIAL_ROW = {"day_of_week": 5, "is_holiday": 0, "promo_active": 1, "lag_7_revenue": 412900.0, "lag_30_revenue": 405200.0}

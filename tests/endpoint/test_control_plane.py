@@ -17,7 +17,9 @@ from pytest_mlgates.endpoint import server
 from pytest_mlgates.endpoint.client import EndpointClient
 from pytest_mlgates.endpoint.control_client import ControlClient
 from pytest_mlgates.errors import EndpointError
-from pytest_mlgates.services import load_run
+from pytest_mlgates.lakehouse import Lakehouse
+from pytest_mlgates.services import load_drive
+from pytest_mlgates.tables import PREDICTION_LOG
 from tests.endpoint.conftest import FULL
 from tests.endpoint.serving_project import NUMERIC, TUTORIAL_ROW, move, rows
 
@@ -93,11 +95,11 @@ def test_kills_a_rolling_update_and_a_rollback_under_load_fail_no_request(plane,
     duration_s = 60 if FULL else 10
     rate = 50
     body = json.dumps({"input_data": {"columns": NUMERIC, "data": [list(TUTORIAL_ROW.values())]}})
-    driven = load_run.Load(n=rate * duration_s, concurrency=4, rate_per_s=rate, retry_reset=True)
+    driven = load_drive.Load(n=rate * duration_s, concurrency=4, rate_per_s=rate, retry_reset=True)
     outcome = {}
 
     def load() -> None:
-        outcome["samples"], _ = load_run.drive(deployed["scoringUri"], [body], driven, versions=["1", "2"])
+        outcome["samples"], _ = load_drive.drive(deployed["scoringUri"], [body], driven, versions=["1", "2"])
 
     thread = threading.Thread(target=load)
     thread.start()
@@ -118,7 +120,7 @@ def test_kills_a_rolling_update_and_a_rollback_under_load_fail_no_request(plane,
     thread.join()
     if len(turned) == 1:
         turned.append(client.action(NAME, "rollback", wait_s=60)["servedVersion"])
-    print(f"\n{kills} kills, replacement serving after at most {max(replaced):.2f} s")
+    print(f"\n{kills} kills, replacement serving after {', '.join(f'{s:.2f}' for s in sorted(replaced))} s")
     assert outcome["samples"].n == rate * duration_s
     assert [k for k in outcome["samples"].kinds if k] == []
     assert turned == ["2", "1"]
@@ -137,15 +139,23 @@ def test_traffic_is_split_by_request_id_the_same_in_every_worker(plane, deployed
     assert client.action(NAME, "rollback", wait_s=60)["trafficSplit"] == {"1": 100.0}
 
 
-def test_a_shadow_scores_unseen(plane, deployed):
+def test_a_shadow_scores_unseen_and_its_answers_are_logged_beside_the_champions(plane, deployed, settings):
     client, _, _ = plane
     assert client.action(NAME, "shadow", {"version": "2"}, wait_s=60)["shadowVersion"] == "2"
     with EndpointClient(deployed["scoringUri"]) as scoring:
-        assert {scoring.score([TUTORIAL_ROW])["model_version"] for _ in range(40)} == {"1"}
+        own = {scoring.score([TUTORIAL_ROW], request_id=f"shadowed-{i}")["model_version"] for i in range(40)}
+        assert own == {"1"}
         time.sleep(0.5)
         scored = [line for line in scoring.metrics().splitlines() if line.startswith("mlgates_endpoint_shadow_scored_total")]
     assert int(scored[0].split()[-1]) >= 40
     client.action(NAME, "shadow", {"version": None}, wait_s=60)
+    log = Lakehouse(settings.parent / "lakehouse")
+    where = "request_id LIKE '%shadowed-%'"
+    deadline = time.monotonic() + 30
+    while log.read(PREDICTION_LOG, where=where).num_rows < 80 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    versions = {r["request_id"]: r["model_version"] for r in log.read(PREDICTION_LOG, where=where).to_pylist()}
+    assert versions == {f"shadowed-{i}": "1" for i in range(40)} | {f"shadow:shadowed-{i}": "2" for i in range(40)}
 
 
 @pytest.mark.parametrize(("version", "action"), [("3", "stop"), ("2", "go")])

@@ -109,7 +109,8 @@ def test_too_many_bytes_and_too_many_rows_are_413(ridge):
 
 
 def test_other_methods_and_pages_are_named(ridge):
-    assert httpx.get(ridge.uri).status_code == 405
+    refused = httpx.get(ridge.uri), httpx.post(f"{ridge.base}/health")
+    assert [(r.status_code, r.headers["allow"]) for r in refused] == [(405, "POST"), (405, "GET, HEAD")]
     assert httpx.get(f"{ridge.base}/nosuch").status_code == 404
 
 

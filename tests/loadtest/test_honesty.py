@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,7 +15,7 @@ import pytest
 
 from pytest_mlgates.errors import EndpointError
 from pytest_mlgates.results import Verdict
-from pytest_mlgates.services import load_run
+from pytest_mlgates.services import load_drive, load_run
 
 FULL = os.environ.get("MLGATES_PROVE") == "1"
 
@@ -93,3 +95,50 @@ def test_a_call_without_an_answer_is_a_timeout_not_a_wait_for_ever():
 def test_an_endpoint_that_is_not_there_is_one_clear_error():
     with pytest.raises(EndpointError, match="did not answer"):
         load_run.run("http://127.0.0.1:9/score", n=1)
+
+
+def free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+CLI = [sys.executable, "-c", "import sys; from pytest_mlgates.cli import main; sys.exit(main())", "loadtest"]
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [["--n", "101", "--concurrency", "4"], pytest.param(["--rate", "50", "--duration", "2.02"], marks=pytest.mark.prove)],
+)
+def test_a_master_drives_with_workers_that_connect_to_it(loop, tmp_path):
+    """Two workers, as on other machines: they know the master's address and nothing else."""
+    address, found = free_address(), tmp_path / "load.json"
+    with known("constant:1") as uri, ExitStack() as stack:
+        workers = [stack.enter_context(subprocess.Popen([*CLI, "--worker", address])) for _ in range(2)]
+        try:
+            command = [*CLI, "--uri", uri, *loop, "--warmup", "8", "--master", address, "--workers", "2", "--json", str(found)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            served = httpx.get(uri.replace("/score", "/truth")).json()["calls"]
+            codes = [worker.wait(timeout=20) for worker in workers]  # they end with the master
+        finally:
+            for worker in workers:
+                worker.terminate()
+    assert found.exists(), done.stdout + done.stderr
+    result = json.loads(found.read_text())
+    assert (result["n"], result["errors"], served) == (101, 0, 101 + 8)
+    assert result["generator"]["processes"] == 2
+    assert "p99" in done.stdout
+    assert codes == [0, 0]
+
+
+@pytest.mark.parametrize("words", [["--master", "127.0.0.1"], ["--workers", "2"]])
+def test_master_and_workers_belong_together(words):
+    done = subprocess.run([*CLI, "--uri", "http://127.0.0.1:9/score", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "--master HOST[:PORT] and --workers N belong together" in done.stderr
+
+
+def test_a_master_whose_workers_do_not_come_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(load_drive, "WORKERS_WAIT_S", 1)
+    with known("constant:1") as uri, pytest.raises(EndpointError, match="workers"):
+        load_run.run(uri, n=10, concurrency=2, processes=2, master="127.0.0.1:0")

@@ -6,6 +6,7 @@ is used only for folders that MLflow itself loaded and answered from before, wit
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import pickle
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 from pytest_mlgates.errors import ModelUnusable
 from pytest_mlgates.ports import Column
+
+_PLAIN_TYPES = frozenset({"double", "float", "long", "integer", "boolean", "string"})
 
 
 class NativePredictor:
@@ -51,6 +54,30 @@ def load_native(folder: Path, label: str) -> NativePredictor:
     if native is None:
         raise ModelUnusable(f"{label}: the model brings code or a predict of its own, so MLflow must load it")
     return NativePredictor(native, inputs)
+
+
+def only_predicts(folder: Path) -> bool:
+    """Whether MLflow's own way to score this model is: hold the rows against the signature, call scikit-learn's ``predict``.
+
+    So says the model's description: the scikit-learn flavour of the scikit-learn that is installed, no code or predict of its own, no
+    parameters, a signature of numbers, booleans and strings.
+    """
+    import yaml
+
+    try:
+        meta = yaml.safe_load((folder / "MLmodel").read_text("utf-8"))
+        flavor, wrapper = meta["flavors"]["sklearn"], meta["flavors"]["python_function"]
+        columns = json.loads(meta["signature"]["inputs"])
+        return (
+            wrapper["loader_module"] == "mlflow.sklearn"
+            and wrapper.get("predict_fn", "predict") == "predict"
+            and not (wrapper.get("code") or flavor.get("code") or meta["signature"].get("params"))
+            and flavor["sklearn_version"] == importlib.metadata.version("scikit-learn")
+            and bool(columns)
+            and all(c["type"] in _PLAIN_TYPES and c["name"] for c in columns)
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        return False
 
 
 def _read(path: Path, flavor: dict[str, Any]) -> Any:
