@@ -36,11 +36,15 @@ resource driftRule 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
     criteria: {
       allOf: [
         {
-          query: 'WorkspaceMonitoring\n| where TableName == "ml_drift_metrics"\n| where ModelName matches regex @"^casino\\-slot\\-revenue\\-forecast\\-challenger$"\n| where MetricName in ("psi_overall", "performance_rmse_delta_pct")\n| where Window == "7d"\n| summarize Value = max(MetricValue) by ModelName, bin(TimeGenerated, 60m)\n| where Value > 0.2'
+          query: 'WorkspaceMonitoring\n| where TableName == "ml_drift_metrics"\n| where ModelName == "casino-slot-revenue-forecast-challenger"\n| where MetricName in ("psi_overall", "performance_rmse_delta_pct")\n| where Window == "7d"\n| where isfinite(MetricValue)\n| summarize Value = max(MetricValue) by ModelName, bin(TimeGenerated, 60m)\n| where Value > 0.2'
           timeAggregation: 'Maximum'
           metricMeasureColumn: 'Value'
           operator: 'GreaterThan'
           threshold: json('0.2')
+          failingPeriods: {
+            numberOfEvaluationPeriods: 1
+            minFailingPeriodsToAlert: 1
+          }
           dimensions: [
             {
               name: 'ModelName'

@@ -23,9 +23,11 @@ _JOBS = "https://api.fabric.microsoft.com/v1/workspaces/@{parameters('workspaceI
 
 def export(settings: Settings) -> dict[str, str]:
     """Return the files by name: ``*.kql`` per rule, ``alerts.bicep``, its parameters, the Logic App and the Fabric pipeline."""
-    rules = [r for r in settings.alerts.rules if r.enabled]
+    rules = [level for rule in settings.alerts.rules if rule.enabled for level in levels(rule)]
+    _differ("rules", [r.name for r in rules])
     files = {f"rule-{_slug(rule.name)}.kql": kql(rule) for rule in rules}
     groups = {name: group for name, group in settings.alerts.groups.items() if any(r.group == name for r in rules)}
+    _differ("action groups", list(groups))
     files["alerts.bicep"] = bicep(rules, groups)
     files["alerts.parameters.json"] = _json(
         {
@@ -52,20 +54,31 @@ def export(settings: Settings) -> dict[str, str]:
     return files
 
 
+def levels(rule: AlertRule) -> list[AlertRule]:
+    """Return a rule and, for each severity that it escalates to, a rule of its own: Azure gives a rule one severity."""
+    more = [
+        rule.model_copy(update={"name": f"{rule.name}-{level}", "severity": level, "threshold": limit, "escalate": {}})
+        for level, limit in rule.escalate.items()
+    ]
+    return [rule, *more]
+
+
 def kql(rule: AlertRule) -> str:
     """Return a rule as the tutorial's query; its rows are the bins in which the rule breaches."""
-    model = "| where true" if rule.model == "*" else f"| where ModelName matches regex {_text(_regex(rule.model))}"
+    exact = not set("*?[") & set(rule.model)
+    model = f"| where ModelName {f'== {_text(rule.model)}' if exact else f'matches regex {_text(_regex(rule.model))}'}"
     what = "percentile(MetricValue, 50)" if rule.aggregate == "median" else f"{_AGGREGATES[rule.aggregate]}(MetricValue)"
     lines = [
         "WorkspaceMonitoring",
         f"| where TableName == {_text(rule.table.rpartition('.')[2])}",
-        model,
+        *([] if rule.model == "*" else [model]),
         f"| where MetricName in ({', '.join(_text(m) for m in rule.metrics)})",
         f"| where Window == {_text(f'{rule.window_days}d')}",
+        "| where isfinite(MetricValue)",  # a drift run writes NaN on thin data
         f"| summarize Value = {what} by ModelName, bin(TimeGenerated, {rule.bin_minutes}m)",
         f"| where Value > {rule.threshold!r}",
     ]
-    return "\n".join(line for line in lines if line != "| where true") + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def bicep(rules: list[AlertRule], groups: dict[str, ActionGroup]) -> str:
@@ -144,6 +157,10 @@ def _rule(rule: AlertRule) -> list[str]:
         "          metricMeasureColumn: 'Value'",
         "          operator: 'GreaterThan'",
         f"          threshold: json('{rule.threshold!r}')",
+        "          failingPeriods: {",
+        f"            numberOfEvaluationPeriods: {rule.sustained}",
+        f"            minFailingPeriodsToAlert: {rule.sustained}",
+        "          }",
         "          dimensions: [",
         "            {",
         "              name: 'ModelName'",
@@ -253,6 +270,15 @@ def _symbol(text: str) -> str:
     words = re.findall(r"[A-Za-z0-9]+", text) or ["x"]
     name = words[0].lower() + "".join(w.capitalize() for w in words[1:])
     return name if name[0].isalpha() else f"x{name}"
+
+
+def _differ(what: str, names: list[str]) -> None:
+    """Refuse names that are one name in Azure, where only letters and digits of a symbol count."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(_symbol(name).lower(), name)
+        if other != name:
+            raise UsageProblem(f"{what} {other!r} and {name!r} get the same name in the exported files; rename one")
 
 
 def _json(value: Any) -> str:

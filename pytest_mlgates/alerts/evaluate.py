@@ -19,7 +19,7 @@ from pytest_mlgates.alerts.dispatch import Delivery, deliver_pending
 from pytest_mlgates.alerts.ledger import AlertRow, Ledger, row_of
 from pytest_mlgates.alerts.query import bins_by_model
 from pytest_mlgates.alerts.rules import Transition, first_bin_wanted, transitions
-from pytest_mlgates.errors import ConfigError, WriteConflict, nearest
+from pytest_mlgates.errors import ConfigError, LakehouseError, WriteConflict, nearest
 
 if TYPE_CHECKING:
     from pytest_mlgates.config import AlertRule, Settings
@@ -31,13 +31,18 @@ _TICK = dt.timedelta(microseconds=1)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EvaluationReport:
-    """What one evaluation found and sent. ``suppressed`` holds the alert ids whose retraining a cool-down held back."""
+    """What one evaluation found and sent.
+
+    ``suppressed`` holds the alert ids whose retraining a cool-down held back; ``problems`` says by rule what could not be
+    evaluated, while the other rules were.
+    """
 
     now: dt.datetime
     rules: int
     transitions: tuple[Transition, ...]
     suppressed: frozenset[str]
     deliveries: tuple[Delivery, ...]
+    problems: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def fired(self) -> tuple[Transition, ...]:
@@ -67,7 +72,7 @@ def evaluate(
     Raises
     ------
     LakehouseError
-        A rule's table lacks the columns.
+        The alert table cannot be read or written. A rule whose own table cannot be read is one of the report's ``problems``.
     WriteConflict
         Other evaluators kept coming first.
     """
@@ -76,7 +81,13 @@ def evaluate(
     rules = [r for r in settings.alerts.rules if r.enabled]
     for attempt in range(_CLAIM_TRIES):
         ledger = ledgers.read(store)
-        said = [t for rule in rules for t in _transitions_of(store, ledger, rule, now)]
+        problems: dict[str, str] = {}
+        said: list[Transition] = []
+        for rule in rules:
+            try:
+                said += _transitions_of(store, ledger, rule, now)
+            except LakehouseError as error:
+                problems[rule.name] = str(error)
         rows, suppressed = _rows_to_claim(ledger, settings, said, now)
         if not rows:
             break
@@ -86,7 +97,8 @@ def evaluate(
         except WriteConflict:
             if attempt == _CLAIM_TRIES - 1:
                 raise
-    return EvaluationReport(now, len(rules), tuple(said), suppressed, deliver_pending(store, settings, now=now, env=env))
+    sent = deliver_pending(store, settings, now=now, env=env)
+    return EvaluationReport(now, len(rules), tuple(said), suppressed, sent, problems)
 
 
 def send_test(

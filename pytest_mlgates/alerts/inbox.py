@@ -8,6 +8,7 @@ not there (the sender got no 202 and sends again) or there once. Job states::
     waiting                              a model with retrain = "manual", until it is approved
     suppressed                           cool-down
     noted                                nothing is to be started
+    over                                 resolved before it was heard of as fired; it begins when that comes
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pytest_mlgates.alerts.signing import WINDOW_S
 from pytest_mlgates.errors import MlgatesError, UsageProblem, nearest
 
 _BUSY_S = 30.0
-_PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,80}")
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")  # no leading dot: "." and ".." are no page of their own
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS signatures (signature TEXT PRIMARY KEY, seen REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS jobs (
@@ -35,7 +36,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     location TEXT, note TEXT NOT NULL DEFAULT '', resolved INTEGER NOT NULL DEFAULT 0
 );
 """
-OPEN_STATES = ("queued", "waiting", "running")
+OVER = "over"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,30 +126,33 @@ class Inbox:
     def take(self, job: Job, *, signature: str, now: float) -> tuple[Job, bool]:
         """Store a delivery; return the job as it stands, and whether this delivery made it. Raises Replayed."""
         with self._transaction() as db:
-            # a signature older than twice the window is refused for its time: no need to remember it
-            db.execute("DELETE FROM signatures WHERE seen < ?", (now - 2 * WINDOW_S,))
-            try:
-                db.execute("INSERT INTO signatures VALUES (?, ?)", (signature, now))
-            except sqlite3.IntegrityError:
-                raise Replayed("this delivery was already taken") from None
-            names = [f.name for f in dataclasses.fields(Job)]
-            marks = ", ".join("?" * len(names))
-            sql = f"INSERT OR IGNORE INTO jobs ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 our own column names
-            made = db.execute(sql, [getattr(job, n) for n in names]).rowcount == 1
+            self._use(db, signature, now)
+            # an alert whose end was heard of first begins here
+            db.execute("DELETE FROM jobs WHERE key = ? AND state = ?", (job.key, OVER))
+            made = _insert(db, job)
             if not made:
                 db.execute("UPDATE jobs SET deliveries = deliveries + 1 WHERE key = ?", (job.key,))
             return _job(db.execute("SELECT * FROM jobs WHERE key = ?", (job.key,)).fetchone()), made
 
-    def take_resolved(self, key: str, *, signature: str, now: float) -> Job | None:
-        """Note that an incident is over; return its job, ``None`` where it never came. Raises Replayed."""
+    def take_resolved(self, job: Job, *, signature: str, now: float) -> Job:
+        """Note that an incident is over and return its job: ``job``, which is in state `OVER`, where it never began here.
+
+        Raises Replayed.
+        """
         with self._transaction() as db:
-            try:
-                db.execute("INSERT INTO signatures VALUES (?, ?)", (signature, now))
-            except sqlite3.IntegrityError:
-                raise Replayed("this delivery was already taken") from None
-            db.execute("UPDATE jobs SET resolved = 1 WHERE key = ?", (key,))
-            row = db.execute("SELECT * FROM jobs WHERE key = ?", (key,)).fetchone()
-            return None if row is None else _job(row)
+            self._use(db, signature, now)
+            _insert(db, job)
+            db.execute("UPDATE jobs SET resolved = 1 WHERE key = ?", (job.key,))
+            return _job(db.execute("SELECT * FROM jobs WHERE key = ?", (job.key,)).fetchone())
+
+    @staticmethod
+    def _use(db: sqlite3.Connection, signature: str, now: float) -> None:
+        # a signature older than twice the window is refused for its time: no need to remember it
+        db.execute("DELETE FROM signatures WHERE seen < ?", (now - 2 * WINDOW_S,))
+        try:
+            db.execute("INSERT INTO signatures VALUES (?, ?)", (signature, now))
+        except sqlite3.IntegrityError:
+            raise Replayed("this delivery was already taken") from None
 
     def get(self, key: str) -> Job | None:
         """One job."""
@@ -184,6 +188,14 @@ class Inbox:
         if not self.change(job.key, when="waiting", now=now, state="queued", note=f"approved by {actor}"):
             raise UsageProblem(f"alert {key} is {job.state}, not waiting for approval; see mlgates retrain list")
         return dataclasses.replace(job, state="queued")
+
+
+def _insert(db: sqlite3.Connection, job: Job) -> bool:
+    """Insert a job; return whether its key was new."""
+    names = [f.name for f in dataclasses.fields(Job)]
+    marks = ", ".join("?" * len(names))
+    sql = f"INSERT OR IGNORE INTO jobs ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 our own column names
+    return db.execute(sql, [getattr(job, n) for n in names]).rowcount == 1
 
 
 def _job(row: sqlite3.Row) -> Job:

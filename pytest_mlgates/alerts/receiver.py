@@ -17,16 +17,14 @@ import json
 import logging
 import time
 import urllib.parse
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from pytest_mlgates.alerts.inbox import Inbox, Job, Replayed, job_key
+from pytest_mlgates.alerts import incoming
+from pytest_mlgates.alerts.inbox import OVER, Inbox, Job, Replayed, job_key
 from pytest_mlgates.alerts.messages import clean
-from pytest_mlgates.alerts.signing import SignatureRefused, verify
-from pytest_mlgates.config import COOLDOWN_DAYS
+from pytest_mlgates.alerts.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, SignatureRefused, verify
 from pytest_mlgates.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,55 +41,11 @@ DRAINED = 16 * MAX_BODY
 BODY_S = 30.0
 """Seconds within which a delivery's body has to be there: who sends a byte a minute is nobody's alert."""
 
+_ONCE = frozenset({TIMESTAMP_HEADER.lower(), SIGNATURE_HEADER.lower()})
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-_Text = Annotated[str, Field(min_length=1, max_length=512)]
-
-
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Essentials(_Shape):
-    """The fields of ``data.essentials`` that decide anything here; the rest may be anything."""
-
-    alertId: _Text  # noqa: N815 Azure's spelling
-    alertRule: _Text  # noqa: N815
-    severity: Literal["Sev0", "Sev1", "Sev2", "Sev3", "Sev4"]
-    monitorCondition: Literal["Fired", "Resolved"]  # noqa: N815
-
-
-class AlertData(_Shape):
-    """``data``."""
-
-    essentials: Essentials
-    alertContext: dict[str, Any] | None = None  # noqa: N815
-    customProperties: dict[str, Any] | None = None  # noqa: N815
-
-
-class CommonAlert(_Shape):
-    """Azure's common alert schema, as far as it is read."""
-
-    schemaId: Literal["azureMonitorCommonAlertSchema"]  # noqa: N815
-    data: AlertData
-
-    def custom(self, name: str) -> str:
-        """A custom property, empty where it is not there."""
-        return str((self.data.customProperties or {}).get(name) or "")
-
-    def model(self) -> str:
-        """The model the alert is of: our custom property, else the dimension ``ModelName`` of the condition."""
-        if self.custom("model_name"):
-            return self.custom("model_name")
-        condition = (self.data.alertContext or {}).get("condition")
-        parts = condition.get("allOf") if isinstance(condition, dict) else None
-        for part in parts if isinstance(parts, list) else []:
-            dimensions = part.get("dimensions") if isinstance(part, dict) else None
-            for dimension in dimensions if isinstance(dimensions, list) else []:
-                if isinstance(dimension, dict) and dimension.get("name") in ("ModelName", "model_name"):
-                    return str(dimension.get("value") or "")
-        return ""
 
 
 class _Refused(Exception):
@@ -178,7 +132,7 @@ class Receiver:
         raise _Refused(404, "no such page; deliveries go to POST /alerts")
 
     async def _post(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, Any], list[tuple[bytes, bytes]]]:
-        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        headers = _headers(scope["headers"])
         try:
             async with asyncio.timeout(BODY_S):
                 body = await _read_body(headers, receive)
@@ -191,64 +145,73 @@ class Receiver:
             raise _Refused(401, str(refusal)) from None
         if await self._in_pool(self._inbox.used, used):
             raise _Refused(409, "this delivery was already taken")
-        alert = _parse(body)
         try:
+            alert = incoming.parse(body)
             job, made = await self._in_pool(self._take, alert, used, now)
+        except incoming.NotAnAlert as refusal:
+            raise _Refused(422, str(refusal)) from None
         except Replayed as replay:
             raise _Refused(409, str(replay)) from None
         if self._runner is not None:
             self._runner.wake()
         url = f"/alerts/{urllib.parse.quote(job_key(alert.data.essentials.alertId))}"
-        answer = {"status_url": url, "state": job.state if job else "noted", "duplicate": not made}
+        answer = {"status_url": url, "state": job.state, "duplicate": not made}
         return 202, answer, [(b"location", url.encode())]
 
     async def _in_pool(self, call: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
 
-    def _take(self, alert: CommonAlert, used: str, now: float) -> tuple[Job | None, bool]:
+    def _take(self, alert: incoming.CommonAlert, used: str, now: float) -> tuple[Job, bool]:
         essentials = alert.data.essentials
         key = job_key(essentials.alertId)
-        if essentials.monitorCondition == "Resolved":
-            return self._inbox.take_resolved(key, signature=used, now=now), False
-        model = alert.model()
-        state, note = self._first_state(alert, model, now)
-        reason = alert.custom("trigger_reason") or "drift_alert"
+        resolved = essentials.monitorCondition == "Resolved"
+        model, state, note = (alert.named_model(), OVER, "") if resolved else self._first_state(alert, now)
         job = Job(
             key=key,
             alert_id=clean(essentials.alertId, 512),
-            model=model,
+            model=clean(model, 512),
             rule=clean(essentials.alertRule, 512),
             severity=essentials.severity,
-            reason=clean(reason, 80),
+            reason=clean(alert.custom("trigger_reason") or "drift_alert", 80),
             state=state,
             received=now,
             updated=now,
             note=note,
         )
+        if resolved:
+            return self._inbox.take_resolved(job, signature=used, now=now), False
         return self._inbox.take(job, signature=used, now=now)
 
-    def _first_state(self, alert: CommonAlert, model: str, now: float) -> tuple[str, str]:
-        """Whether the alert starts a retraining: an evaluator of ours has said so, for others the cool-down is kept here."""
+    def _first_state(self, alert: incoming.CommonAlert, now: float) -> tuple[str, str, str]:
+        """The alert's model, and whether it starts a retraining.
+
+        An evaluator of ours says what its cool-down decided; for others the model's ``retrain.cooldown_days`` is kept here.
+        """
         wanted = alert.custom("retrain")
         if alert.custom("about") == "test" or wanted == "none":
-            return "noted", "a message only"
-        if not model:
-            raise _Refused(422, "the alert names no model: customProperties.model_name, or a dimension ModelName")
-        try:
-            retrain = self._settings.model(model).retrain
-        except ConfigError:
-            raise _Refused(422, f"the settings know no model {clean(model, 120)!r}") from None
+            return alert.named_model(), "noted", "a message only"
+        model = incoming.model_of(alert, self._settings)
+        retrain = self._settings.model(model).retrain
         if wanted == "suppressed":
-            return "suppressed", "cool-down"
-        if not wanted:
-            kind = alert.custom("trigger_reason").removesuffix("_alert")
-            days = COOLDOWN_DAYS.get(kind, COOLDOWN_DAYS["drift"])
+            return model, "suppressed", "cool-down"
+        if not wanted and retrain.cooldown_days:
             last = self._inbox.last_started(model)
-            if last is not None and now < last + days * 86_400:
-                return "suppressed", f"cool-down of {days:g} days"
+            if last is not None and now < last + retrain.cooldown_days * 86_400:
+                return model, "suppressed", f"cool-down of {retrain.cooldown_days:g} days"
         if retrain.mode == "manual" or alert.custom("trigger_reason") == CONCEPT_REASON:
-            return "waiting", "waits for mlgates retrain approve"
-        return "queued", ""
+            return model, "waiting", "waits for mlgates retrain approve"
+        return model, "queued", ""
+
+
+def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by name in lower case. One that decides and stands there twice is refused: which of them was meant is no guess."""
+    out: dict[str, str] = {}
+    for raw_name, value in pairs:
+        name = raw_name.decode("latin-1").lower()
+        if name in out and name in _ONCE:
+            raise _Refused(401, f"{raw_name.decode('latin-1')} must stand there once")
+        out[name] = value.decode("latin-1")
+    return out
 
 
 async def _read_body(headers: dict[str, str], receive: Receive) -> bytes:
@@ -274,14 +237,3 @@ async def _read_body(headers: dict[str, str], receive: Receive) -> bytes:
             body += event.get("body", b"")
         if not more:
             return bytes(body)
-
-
-def _parse(body: bytes) -> CommonAlert:
-    try:
-        return CommonAlert.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(p) for p in first["loc"]) or "body"
-        raise _Refused(422, f"not the common alert schema: {where}: {clean(first['msg'], 200)}") from None
-    except RecursionError:
-        raise _Refused(422, "not the common alert schema: nested too deep") from None

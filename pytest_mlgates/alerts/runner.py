@@ -102,7 +102,8 @@ class Runner:
                     return
                 self._run(fresh, lock)
         except Exception:
-            log.exception("job %s", job.key)
+            log.exception("job %s could not be worked on; trying again", job.key)
+            self._stop.wait(1.0)  # a fault that stays must not become a loop that spins
         finally:
             self._wake.set()
 

@@ -1,9 +1,16 @@
-"""Runs the receiver under uvicorn, in one process."""
+"""Runs the receiver under uvicorn, in one process.
+
+A connection that begins no request for half a minute is closed, and the process takes more descriptors than it was given: a
+crowd that connects and keeps silent must not be what an alert fails on.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -22,7 +29,8 @@ if TYPE_CHECKING:
     from pytest_mlgates.config import Settings
 
 SECRET_VARIABLE = "MLGATES_WEBHOOK_SECRET"  # noqa: S105 the name of a variable, not its value
-_KEEP_ALIVE_S = 75
+_SILENT_S = 30.0
+_DESCRIPTORS = 65_536
 _START_S = 60.0
 
 
@@ -48,8 +56,10 @@ def serve(settings: Settings, *, host: str, port: int, env: Mapping[str, str] | 
     """
     try:
         import uvicorn
+
+        protocol = _protocol()
     except ImportError:
-        raise ExtraMissing.of("uvicorn", "serve", "mlgates alerts serve") from None
+        raise ExtraMissing.of("uvicorn and httptools", "serve", "mlgates alerts serve") from None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # httpx logs whole addresses, and a Teams address is a secret
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -65,12 +75,48 @@ def serve(settings: Settings, *, host: str, port: int, env: Mapping[str, str] | 
         access_log=False,
         log_config=None,
         lifespan="on",
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_keep_alive=int(2 * _SILENT_S),
+        http=protocol,
+        ws="none",
         server_header=False,
         backlog=2048,
     )
+    _take_descriptors()
     logging.getLogger("mlgates.alerts").info("receiving on http://%s:%d/alerts", host, listener.getsockname()[1])
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _protocol() -> type[asyncio.Protocol]:
+    """Uvicorn's HTTP protocol, which waits for ever for a request to begin, with an end to its patience."""
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class Impatient(HttpToolsProtocol):
+        _last_cycle: object = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.loop.call_later(_SILENT_S, self._look)
+
+        def _look(self) -> None:
+            if self.transport.is_closing():
+                return
+            waiting = self.cycle is None or self.cycle.response_complete
+            if waiting and self.cycle is self._last_cycle:
+                self.transport.close()
+                return
+            self._last_cycle = self.cycle
+            self.loop.call_later(_SILENT_S, self._look)
+
+    return Impatient
+
+
+def _take_descriptors() -> None:
+    """Raise the soft limit of open files: a thousand connections at once are more than the usual 1,024 leave room for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # some systems let nobody have what they call the limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def start(

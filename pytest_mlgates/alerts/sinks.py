@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import queue
 import smtplib
 import ssl
 import threading
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _FIRST_WAIT_S = 0.5
 _MAX_WAIT_S = 30.0
+_SLACK_S = 0.5  # so that a timeout of the connection itself, which says more, comes first
 _RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONFLICT = 409
 _PERMANENT_SMTP = 500
@@ -61,7 +63,7 @@ def deliver(
     wait = _FIRST_WAIT_S
     for attempt in range(1, channel.tries + 1):
         try:
-            detail = _SENDERS[channel.kind](channel, notice, env, clock)
+            detail = _within(channel, lambda: _SENDERS[channel.kind](channel, notice, env, clock))
         except _Failed as failure:
             text = redact(str(failure), channel, env)
             if failure.permanent or attempt == channel.tries:
@@ -71,6 +73,29 @@ def deliver(
         else:
             return Outcome(ok=True, detail=redact(detail, channel, env), tries=attempt)
     raise AssertionError("unreachable: tries is at least 1")
+
+
+def _within(channel: Channel, send: Callable[[], str]) -> str:
+    """Send, for no longer than the channel's time in all: a server that answers a byte at a time keeps within every timeout.
+
+    A thread that hangs is left behind; should it get through after all, the notice goes out again under the same id.
+    """
+    ended: queue.Queue[str | Exception] = queue.Queue()
+
+    def work() -> None:
+        try:
+            ended.put(send())
+        except Exception as error:  # noqa: BLE001 raised again where it is waited for
+            ended.put(error)
+
+    threading.Thread(target=work, name=f"mlgates-{channel.kind}", daemon=True).start()
+    try:
+        found = ended.get(timeout=channel.timeout_s + _SLACK_S)
+    except queue.Empty:
+        raise _Failed(f"channel {channel.label!r} was not done within {channel.timeout_s:g} s") from None
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def redact(text: str, channel: Channel, env: Mapping[str, str]) -> str:

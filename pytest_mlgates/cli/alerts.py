@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
+from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, MlgatesError, UsageProblem
 from pytest_mlgates.wiring import Project
 
 if TYPE_CHECKING:
@@ -33,17 +33,29 @@ def alerts() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def evaluate(context: click.Context, every: str | None, as_json: bool) -> int:
-    """Evaluate every rule and deliver what is due. Exit code 1 when something could not be delivered."""
+    """Evaluate every rule and deliver what is due, once or (--every) until it is stopped.
+
+    Exit code 1 when a rule could not be evaluated or something could not be delivered; with --every that is said, and tried
+    again the next time.
+    """
     from pytest_mlgates.alerts.evaluate import evaluate as run
 
     project = Project.from_context(context)
-    period = _seconds(every) if every else None
-    while True:
+    if every is None:
         report = run(project.lakehouse, project.settings)
         _print_report(report, as_json=as_json)
-        if period is None:
-            return EXIT_FAILED if report.failed else EXIT_OK
-        time.sleep(period)
+        return EXIT_FAILED if report.failed or report.problems else EXIT_OK
+    period = _seconds(every)
+    while True:
+        due = time.monotonic() + period
+        try:
+            report = run(project.lakehouse, project.settings)
+        except MlgatesError as error:  # a table that does not answer now may do so next time: who watches must not die of it
+            click.echo(f"mlgates: {error}", err=True)
+        else:
+            click.echo("" if as_json else f"{report.now:%Y-%m-%d %H:%M:%S} UTC  ", nl=False)
+            _print_report(report, as_json=as_json)
+        time.sleep(max(0.0, due - time.monotonic()))
 
 
 @alerts.command()
@@ -110,6 +122,8 @@ def _print_report(report: EvaluationReport, *, as_json: bool) -> None:
         )
     if not report.transitions:
         click.echo(f"{report.rules} rule{'s' * (report.rules != 1)} evaluated: nothing new")
+    for rule, problem in report.problems.items():
+        click.echo(f"  FAILED    rule {rule} could not be evaluated: {problem}")
     _print_deliveries(report.deliveries)
 
 

@@ -232,7 +232,9 @@ class ClosedLoop:
         from pytest_mlgates.alerts.evaluate import evaluate
 
         self._parts.tick()
-        evaluate(self.project.lakehouse, self._parts.settings, env=self._parts.env)
+        report = evaluate(self.project.lakehouse, self._parts.settings, env=self._parts.env)
+        for problem in report.problems.values():
+            raise LoopOpen(problem)
         rows = ledger.read(self.project.lakehouse).rows
         self.alert_id = next((r.alert_id for r in rows if r.event == "fired" and r.rule == LOOP_RULE + self.run), "")
         return self.alert_id

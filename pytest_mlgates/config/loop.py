@@ -76,6 +76,8 @@ class Retrain(Section):
     timeout_s: Positive = 1800.0
     attempts: Count = 3
     """Starts after which a command that crashes (ends without saying what came of it) is given up."""
+    cooldown_days: Annotated[float, Field(ge=0)] = 0.0
+    """Days after a start in which an alert of somebody else's (Azure Monitor's) starts no other; our rules keep their own."""
 
     @field_validator("command", mode="before")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import socket
 import threading
 import time
 
@@ -191,6 +192,57 @@ def test_one_slow_channel_delays_no_other(store, sink, make_sink, mailbox, tmp_p
     times = {r.channel: r.event_time.timestamp() for r in ledger.read(store).rows if r.channel}
     assert max(times["quick"], times["email"]) < times["slow"]
     assert sink.requests[0]["time"] < slow.requests[1]["time"]  # while the slow one was still in its first attempt
+
+
+def test_a_channel_that_answers_a_byte_at_a_time_has_its_time_and_no_more(store, sink, tmp_path) -> None:
+    """Every byte comes within the timeout; the attempt as a whole does not."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        while True:
+            try:
+                peer = listener.accept()[0]
+                for byte in b"HTTP/1.1 202 Accepted\r\n" * 40:
+                    peer.sendall(bytes([byte]))
+                    time.sleep(0.1)
+            except OSError:
+                return
+
+    for _ in range(2):
+        threading.Thread(target=drip, daemon=True).start()
+    address = f"127.0.0.1:{listener.getsockname()[1]}"
+    channels = [
+        webhook(f"http://{address}", name="slow", timeout_s=0.4, tries=1),
+        {
+            "kind": "email",
+            "name": "slow-mail",
+            "to": ["a@example.org"],
+            "port": int(address[10:]),
+            "timeout_s": 0.4,
+            "tries": 1,
+        },
+        webhook(sink.url, name="quick"),
+    ]
+    inject(store, 0.30)
+    began = time.monotonic()
+    report = evaluate(store, make_settings(tmp_path, channels=channels), now=NOW, env=ENV)
+    listener.close()
+    assert time.monotonic() - began < 10
+    assert {d.channel: d.ok for d in report.deliveries} == {"slow": False, "slow-mail": False, "quick": True}
+    assert "not done within 0.4 s" in next(d.detail for d in report.failed if d.channel == "slow")
+
+
+def test_a_rule_whose_table_cannot_be_read_keeps_no_other_from_firing(store, sink, tmp_path) -> None:
+    store.create("lh_gold.other", pa.schema([("x", pa.int64())]))
+    settings = make_settings(tmp_path, channels=[webhook(sink.url)])
+    odd = settings.alerts.rules[0].model_copy(update={"name": "odd", "table": "lh_gold.other"})
+    rules = settings.alerts.model_copy(update={"rules": (odd, *settings.alerts.rules)})
+    inject(store, 0.30)
+    report = evaluate(store, settings.model_copy(update={"alerts": rules}), now=NOW, env=ENV)
+    assert [t.rule for t in report.fired] == ["drift"]
+    assert list(report.problems) == ["odd"]
+    assert "lh_gold.other has no column" in report.problems["odd"]
+    assert len(sink.requests) == 1
 
 
 def test_the_mail_says_which_drift_which_features_and_what_to_do(store, mailbox, tmp_path) -> None:

@@ -7,6 +7,7 @@ import collections
 import itertools
 import json
 import os
+import socket
 import sys
 import time
 
@@ -18,6 +19,7 @@ from pytest_mlgates.alerts.inbox import Inbox, job_key
 from pytest_mlgates.alerts.messages import Notice, common_alert_schema
 from pytest_mlgates.alerts.receiver import MAX_BODY, Receiver
 from pytest_mlgates.alerts.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature, signed_headers
+from pytest_mlgates.config import parse_settings
 from pytest_mlgates.errors import ConfigError, UsageProblem
 
 from .conftest import MODEL, NOW, SECRET, free_port, make_settings
@@ -227,8 +229,13 @@ def broken(change) -> bytes:
         broken(lambda d: d["data"].update(alertContext=None)),
         broken(lambda d: d["data"].update(alertContext={"condition": {"allOf": "x"}})),
         broken(lambda d: d["data"].update(customProperties={"model_name": "nobody-knows-me"})),
+        broken(lambda d: d["data"].update(customProperties={"model_name": "casino-slot-revenue-forecast-\x00"})),
+        broken(lambda d: d["data"].update(customProperties={"model_name": "casino-slot-revenue-forecast-" + "a" * 600})),
+        broken(lambda d: d["data"].update(customProperties=[1])),
+        broken(lambda d: d["data"]["essentials"].update(alertId=" \t ")),
+        json.dumps(azure()).replace("25151fd4", "\\ud800").encode(),
     ],
-    ids=range(17),
+    ids=range(22),
 )
 def test_signed_but_not_the_common_alert_schema_is_422_and_changes_nothing(harness, body) -> None:
     answer = harness.send(body)
@@ -236,7 +243,57 @@ def test_signed_but_not_the_common_alert_schema_is_422_and_changes_nothing(harne
     assert harness.inbox.jobs() == []
 
 
-def test_azures_own_alert_names_its_model_by_a_dimension_and_keeps_to_the_cool_down(harness) -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_a_header_that_stands_there_twice_is_401_whichever_of_them_is_right(harness, first) -> None:
+    body = body_of()
+    good = signed_headers(SECRET, CLOCK, body)
+    for name, other in ((SIGNATURE_HEADER, "v1=" + "0" * 64), (TIMESTAMP_HEADER, str(CLOCK - 9))):
+        pair = [(name, good[name]), (name, other)] if first else [(name, other), (name, good[name])]
+        rest = [(k, v) for k, v in good.items() if k != name]
+        assert harness.send(body, [*rest, *pair]).status_code == 401
+    assert harness.inbox.jobs() == []
+    assert harness.send(body, good).status_code == 202
+
+
+def without_a_name(**essentials) -> bytes:
+    document = azure(**essentials)
+    document["data"]["alertContext"] = None
+    return json.dumps(document).encode()
+
+
+ONE_MODEL = {"task": "regression", "target": "y", "holdout": "lh_gold.h", "retrain": {"command": ["true"]}}
+
+
+@pytest.mark.parametrize(
+    ("models", "rules", "essentials", "found"),
+    [
+        # what it is on: as our own evaluator says it, among resources of Azure that are no models
+        ({"slots": ONE_MODEL, "loans": ONE_MODEL}, [], {"configurationItems": ["law-prod", "loans"]}, "loans"),
+        ({"slots": ONE_MODEL, "loans": ONE_MODEL}, [], {"alertTargetIDs": ["/models/slots"]}, "slots"),
+        # its rule is of one model
+        ({"slots": ONE_MODEL, "loans": ONE_MODEL}, [{"name": "drift", "model": "slots"}], {}, "slots"),
+        # there is no other that could be retrained
+        ({"slots": ONE_MODEL, "loans": {**ONE_MODEL, "retrain": {}}}, [], {}, "slots"),
+        # nothing says which
+        ({"slots": ONE_MODEL, "loans": ONE_MODEL}, [{"name": "drift", "model": "*"}], {}, None),
+        ({"slots": ONE_MODEL, "loans": ONE_MODEL}, [], {"configurationItems": ["loans", "slots"]}, None),
+        ({"*": ONE_MODEL}, [], {"configurationItems": ["law-prod"]}, None),
+    ],
+    ids=range(7),
+)
+def test_an_alert_of_azures_own_that_names_no_model_is_of_the_one_that_is_meant(
+    tmp_path, models, rules, essentials, found
+) -> None:
+    settings = parse_settings({"models": models, "alerts": {"rules": rules}}, tmp_path / "mlgates.toml")
+    harness = Harness(tmp_path)
+    harness.app = Receiver(harness.inbox, settings, secret=SECRET, clock=lambda: harness.now)
+    answer = harness.send(without_a_name(**essentials))
+    assert answer.status_code == (202 if found else 422), answer.text
+    assert [j.model for j in harness.inbox.jobs()] == ([found] if found else [])
+
+
+def test_azures_own_alert_names_its_model_by_a_dimension_and_keeps_to_the_cool_down_where_the_model_has_one(tmp_path) -> None:
+    harness = Harness(tmp_path, retrain={"command": ["true"], "cooldown_days": 7.0})
     first = json.dumps(azure()).encode()
     answer = harness.send(first)
     assert answer.status_code == 202
@@ -263,12 +320,37 @@ def test_an_alert_that_asks_for_no_retraining_starts_none(harness, more, state) 
 
 
 def test_a_resolution_is_noted_on_its_alert_and_starts_nothing(harness) -> None:
-    assert harness.send(body_of("never-came", about="resolved")).json()["state"] == "noted"
     harness.send(body_of())
     harness.now += 1
     assert harness.send(body_of(about="resolved")).status_code == 202
     assert harness.inbox.get("alert-1").resolved == 1
     assert len(harness.inbox.jobs()) == 1
+
+
+def test_a_resolution_that_comes_first_has_a_status_page_and_does_not_swallow_its_alert(harness) -> None:
+    early = harness.send(body_of(about="resolved"))
+    assert (early.status_code, early.json()["state"]) == (202, "over")
+    assert harness.send(b"", {}, method="GET", path=early.json()["status_url"]).json()["resolved"] is True
+    harness.now += 1
+    late = harness.send(body_of()).json()
+    assert (late["state"], late["duplicate"]) == ("queued", False)
+
+
+def test_alerts_of_one_model_from_somebody_else_queue_up_unless_a_cool_down_is_asked_for(harness) -> None:
+    states = []
+    for number in range(3):
+        states.append(harness.send(json.dumps(azure(alertId=f"a-{number}")).encode()).json()["state"])
+        harness.inbox.change(f"a-{number}", when="queued", now=harness.now, state="succeeded", started=harness.now)
+    assert states == ["queued"] * 3
+
+
+@pytest.mark.parametrize(
+    "alert_id", [".", "..", "../../etc/passwd", "a\x00b", "<img onerror=1>", "';DROP TABLE jobs;--", "\u202e"]
+)
+def test_whatever_an_id_is_its_status_page_answers(harness, alert_id) -> None:
+    answer = harness.send(json.dumps(azure(alertId=alert_id)).encode())
+    assert answer.status_code == 202
+    assert harness.send(b"", {}, method="GET", path=answer.json()["status_url"]).status_code == 200
 
 
 def test_a_manual_model_waits_until_somebody_approves(tmp_path) -> None:
@@ -390,6 +472,60 @@ def test_two_real_receivers_under_a_thousand_duplicates_and_an_attack_start_one_
     written = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     assert SECRET.encode() not in written
     assert b"Traceback" not in written
+
+
+def test_silent_connections_and_other_protocols_do_not_keep_an_alert_out(tmp_path, real_receivers, monkeypatch) -> None:
+    """300 connections that say nothing, one that drips, a WebSocket, garbage: an alert beside them gets its 202."""
+    write_settings(tmp_path, [sys.executable, "-c", ONCE])
+    url = real_receivers()[0]
+    host, port = url.removeprefix("http://").split(":")
+    crowd = [socket.create_connection((host, int(port)), 10) for _ in range(300)]
+    crowd[0].sendall(b"POST /alerts HTTP/1.1\r\nHost:")
+    answers = []
+    for opening in (
+        b"GET /alerts HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        b"\x16\x03\x01garbage\r\n\r\n",
+        b"POST /alerts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ):
+        with socket.create_connection((host, int(port)), 10) as one:
+            one.sendall(opening)
+            answers.append(int(one.recv(4096).split()[1]))
+    assert answers == [405, 400, 400]
+    body = body_of()
+    assert httpx.post(f"{url}/alerts", content=body, headers=signed_headers(SECRET, int(time.time()), body)).status_code == 202
+    for one in crowd:
+        one.close()
+    assert real_receivers.processes[0].poll() is None
+    assert b"Traceback" not in b"".join(p.read_bytes() for p in tmp_path.glob("serve-*.log"))
+
+
+def test_a_connection_that_begins_no_request_is_closed(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(serve, "_SILENT_S", 0.1)
+    protocol = serve._protocol()
+
+    async def go() -> list[bytes]:
+        import uvicorn
+
+        config = uvicorn.Config(Harness(tmp_path).app, http=protocol, lifespan="off", log_config=None)
+        config.load()
+        state = uvicorn.server.ServerState()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+        )
+        port = server.sockets[0].getsockname()[1]
+        found = []
+        for words in (b"", b"GET /hea", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(words)
+            found.append(await asyncio.wait_for(reader.read(), 10))  # to the end: the server closes it
+            writer.close()
+        server.close()
+        return found
+
+    silent, dripping, asked = asyncio.run(go())
+    assert (silent, dripping) == (b"", b"")
+    assert asked.startswith(b"HTTP/1.1 200")
 
 
 def test_the_retraining_gets_its_reason_and_not_the_signing_key(tmp_path, real_receivers) -> None:

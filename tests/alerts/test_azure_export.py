@@ -15,6 +15,7 @@ from pycep import BicepParser
 from pytest_mlgates.alerts.azure import export, kql
 from pytest_mlgates.alerts.query import bins_by_model
 from pytest_mlgates.config import AlertRule, load_settings
+from pytest_mlgates.errors import UsageProblem
 from pytest_mlgates.tables import DRIFT_METRICS
 from pytest_mlgates.wiring import Project
 
@@ -29,13 +30,21 @@ CHANNELS = [
 
 @pytest.fixture
 def files(tmp_path) -> dict[str, str]:
-    return export(make_settings(tmp_path, channels=CHANNELS, rule={"model": "casino-*", "escalate": {"P1": 0.25}}))
+    return export(
+        make_settings(tmp_path, channels=CHANNELS, rule={"model": "casino-*", "escalate": {"P1": 0.25}, "sustained": 3})
+    )
 
 
 def test_the_bicep_file_parses_and_holds_rule_group_and_secure_parameters(files) -> None:
     found = BicepParser().parse(text=files["alerts.bicep"])
     kinds = [r["type"] for r in found["resources"].values()]
-    assert sorted(kinds) == ["Microsoft.Insights/actionGroups", "Microsoft.Insights/scheduledQueryRules"]
+    assert sorted(kinds) == ["Microsoft.Insights/actionGroups", *["Microsoft.Insights/scheduledQueryRules"] * 2]
+    levels = {r["config"]["name"]: r["config"]["properties"] for r in found["resources"].values() if "Rules" in r["type"]}
+    assert {name: one["severity"] for name, one in levels.items()} == {"drift": 2, "drift-P1": 1}
+    for one in levels.values():
+        criterion = one["criteria"]["allOf"][0]
+        assert criterion["failingPeriods"] == {"numberOfEvaluationPeriods": 3, "minFailingPeriodsToAlert": 3}
+    assert "> 0.25" in files["rule-drift-P1.kql"]
     secure = [name for name, p in found["parameters"].items() if any(d["type"] == "secure" for d in p.get("decorators", []))]
     assert len(secure) == 2
 
@@ -82,7 +91,9 @@ def test_the_exported_query_finds_the_same_bins_as_ours(store, rule) -> None:
     for i in range(120):
         inject(
             store,
-            chance.choice([chance.uniform(0, 0.4), 0.2]),
+            chance.choice(
+                [chance.uniform(0, 0.4), 0.2, float("nan"), float("inf")] if i % 9 == 0 else [chance.uniform(0, 0.4), 0.2]
+            ),
             at=NOW - dt.timedelta(minutes=chance.randrange(600)),
             metric=chance.choice(["psi_overall", "performance_rmse_delta_pct", "psi"]),
             model=chance.choice([MODEL, "casino-other", "loan-approval"]),
@@ -112,6 +123,15 @@ def test_the_exported_query_finds_the_same_bins_as_ours(store, rule) -> None:
         }
     assert theirs == ours
     assert ours
+
+
+@pytest.mark.parametrize("name", ["Drift", "dr!ift"])
+def test_rules_that_would_be_one_in_azure_are_refused(tmp_path, name) -> None:
+    settings = make_settings(tmp_path)
+    rules = (*settings.alerts.rules, AlertRule(name="dr ift" if "!" in name else name))
+    rules = (AlertRule(name="dr-ift"), rules[-1]) if "!" in name else rules
+    with pytest.raises(UsageProblem, match="get the same name"):
+        export(settings.model_copy(update={"alerts": settings.alerts.model_copy(update={"rules": rules})}))
 
 
 def test_the_command_writes_the_files(tmp_path) -> None:
