@@ -1,9 +1,10 @@
 """Starts what the queue asks for: one retraining at a time per model, whoever else runs or has died.
 
 The command holds a lock on a file of its model (an inherited descriptor: the kernel lets it go when the last process that has
-it ends, however it ends). So a receiver that was killed and comes back finds either the lock taken, and waits for the
-command that it left behind, or the lock free and no outcome, and starts the command again; commands take up where the
-same alert id left off. What came of a command is what it wrote to ``MLGATES_RETRAIN_RESULT``; without that, its exit code.
+it ends, however it ends). A shell that runs it writes down its exit code. So a receiver that was killed and comes back finds the
+lock taken, and waits for the command that it left behind; or the lock free and what came of it; or the lock free and nothing,
+because the command was killed too, and starts it again: commands take up where the same alert id left off. What came of a
+command is what it wrote to ``MLGATES_RETRAIN_RESULT``; without that, its exit code.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("mlgates.alerts")
 _POLL_S = 0.2
 _GRACE_S = 10.0
+# runs its arguments, and leaves their exit code in the file that it is named after; whole or not at all
+_KEEP_EXIT_CODE = '"$@"; code=$?; echo "$code" >"$0.part" && mv "$0.part" "$0"; exit "$code"'
+_BY_SIGNAL = 128
 # what a retraining must not have: who holds the key could sign alerts
 _WITHHELD = frozenset({"MLGATES_WEBHOOK_SECRET"})
 
@@ -108,8 +113,8 @@ class Runner:
             self._wake.set()
 
     def _settle_orphan(self, job: Job) -> bool:
-        """Settle a job whose process ended unseen; ``False`` when it has to be started again."""
-        outcome = self._outcome(job)
+        """Settle a job whose command ended unseen; ``False`` when it has to be started again."""
+        outcome = self._outcome(job, self._exit_code(job))
         if outcome is not None:
             self._finish(job, *outcome)
             return True
@@ -120,6 +125,7 @@ class Runner:
 
     def _run(self, job: Job, lock: int) -> None:
         retrain = self._retrain(job)
+        self._exit_path(job).unlink(missing_ok=True)  # an earlier start's
         if not self._inbox.change(
             job.key, when=job.state, now=self._clock(), state="running", started=self._clock(), attempts=job.attempts + 1
         ):
@@ -132,17 +138,15 @@ class Runner:
         except MlgatesError as error:
             self._finish(job, "failed", str(error))
             return
-        outcome = self._outcome(job) or (("succeeded", "") if code == 0 else None)
+        outcome = self._outcome(job, code)
         if outcome is not None:
             self._finish(job, *outcome)
         elif code is None:
             self._finish(job, "failed", f"stopped after {retrain.timeout_s:g} s")
         elif job.attempts + 1 >= retrain.attempts:
-            self._finish(
-                job, "failed", f"the command ended with {code}, {job.attempts + 1} times; see {self._log_path(job).name}"
-            )
+            self._finish(job, "failed", f"the command {_ended(code)}, {job.attempts + 1} times; see {self._log_path(job).name}")
         else:
-            note = f"the command ended with {code}; starting it again"
+            note = f"the command {_ended(code)}; starting it again"
             self._inbox.change(job.key, when="running", now=self._clock(), state="queued", note=note, pid=None)
 
     def _run_command(self, job: Job, retrain: Retrain, lock: int) -> int | None:
@@ -151,13 +155,14 @@ class Runner:
             raise ConfigError(
                 f'[models."{job.model}".retrain] has no command; add command = ["python", "pipelines/retrain.py"]'
             )
-        command = [sys.executable if retrain.command[0] in ("python", "python3") else retrain.command[0], *retrain.command[1:]]
+        env = self._environment(job)
+        command = [*self._program(retrain.command[0], env), *retrain.command[1:]]
         with self._log_path(job).open("ab") as output:
             try:
                 process = subprocess.Popen(
-                    command,
+                    ["/bin/sh", "-c", _KEEP_EXIT_CODE, str(self._exit_path(job)), *command],
                     cwd=self._settings.folder,
-                    env=self._environment(job),
+                    env=env,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -176,6 +181,15 @@ class Runner:
             _end_session(process.pid)
             process.wait()
             return None
+
+    def _program(self, name: str, env: Mapping[str, str]) -> list[str]:
+        """The program that a command names; ``python`` is ours. Raises ConfigError where there is none."""
+        if name in ("python", "python3"):
+            return [sys.executable]
+        found = shutil.which(name if "/" not in name else self._settings.folder / name, path=env.get("PATH"))
+        if found is None:
+            raise ConfigError(f"cannot start {name}: no such program; check the retrain command of {env['MODEL_NAME']}")
+        return [str(found)]
 
     def _run_fabric(self, job: Job, retrain: Retrain) -> tuple[str, str]:
         fabric = retrain.fabric
@@ -217,16 +231,29 @@ class Runner:
     def _result_path(self, job: Job) -> Path:
         return self.folder / f"{job.key}.result.json"
 
+    def _exit_path(self, job: Job) -> Path:
+        return self.folder / f"{job.key}.exit"
+
     def _log_path(self, job: Job) -> Path:
         return self.folder / f"{job.key}.log"
 
-    def _outcome(self, job: Job) -> tuple[str, str] | None:
-        """What the command wrote of itself: ``{"outcome": "succeeded" | "blocked" | "failed", "message": …}``."""
+    def _outcome(self, job: Job, code: int | None) -> tuple[str, str] | None:
+        """What came of a command; ``None`` where that is not known, or it did not end well and said nothing.
+
+        It may have written ``{"outcome": "succeeded" | "blocked" | "failed", "message": …}``; else its exit code counts.
+        """
         try:
             found: Any = json.loads(self._result_path(job).read_text("utf-8"))
             state = "succeeded" if found["outcome"] == "succeeded" else "failed"
             return state, str(found.get("message", ""))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return ("succeeded", "") if code == 0 else None
+
+    def _exit_code(self, job: Job) -> int | None:
+        """The exit code that a command left which nobody waited for."""
+        try:
+            return int(self._exit_path(job).read_text("ascii"))
+        except (OSError, ValueError):
             return None
 
     def _finish(self, job: Job, state: str, note: str) -> None:
@@ -248,6 +275,12 @@ def _model_lock(folder: Path, model: str) -> Iterator[int | None]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _ended(code: int) -> str:
+    """How a command ended, in words; a shell tells of a signal as 128 and its number."""
+    number = -code if code < 0 else code - _BY_SIGNAL
+    return f"was ended by signal {number}" if 0 < number < _BY_SIGNAL / 2 else f"ended with {code}"
 
 
 def process_start(pid: int) -> str | None:

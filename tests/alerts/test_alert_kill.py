@@ -9,6 +9,7 @@ import collections
 import json
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import time
@@ -95,10 +96,15 @@ RECEIVER_POINTS = [
 ]  # fmt: skip
 
 
+PLAIN = "import os; f = open('starts', 'a'); f.write(os.environ['MLGATES_ALERT_ID'] + chr(10)); f.close()"
+"""A command of a user's own, that knows nothing of a result file: its exit code is all it says."""
+
+
+@pytest.mark.parametrize("command", [PLAIN, ONCE] if PROVE else [PLAIN], ids=["plain", "says"][: 1 + PROVE])
 @pytest.mark.parametrize("point", some(RECEIVER_POINTS, [3, 6, 8]), ids=str)
-def test_a_killed_receiver_loses_no_alert_and_starts_one_retraining(tmp_path, point) -> None:
+def test_a_killed_receiver_loses_no_alert_and_starts_one_retraining(tmp_path, point, command) -> None:
     (tmp_path / "mlgates.toml").write_text(
-        toml(url="http://unused", command=[sys.executable, "-c", "import time; time.sleep(0.5); " + ONCE])
+        toml(url="http://unused", command=[sys.executable, "-c", "import time; time.sleep(0.5); " + command])
     )
     port, env = free_port(), {"MLGATES_WEBHOOK_SECRET": SECRET}
     doomed = child(children.serve_and_die, tmp_path, port, env, point)
@@ -120,11 +126,57 @@ def test_a_killed_receiver_loses_no_alert_and_starts_one_retraining(tmp_path, po
         again.join(20)
 
 
-def post(port: int) -> int | None:
+@pytest.mark.parametrize("seed", range(20 if PROVE else 2))
+def test_an_evaluator_killed_at_any_moment_fires_once(tmp_path, sink, seed) -> None:
+    (tmp_path / "mlgates.toml").write_text(toml(url=sink.url))
+    inject(Lakehouse(tmp_path / "lakehouse"), 0.30)
+    env, chance = {"MLGATES_WEBHOOK_SECRET": SECRET}, random.Random(seed)
+    for _ in range(4):
+        doomed = child(children.evaluate_and_die, tmp_path, env, NOW, -1)
+        doomed.join(chance.uniform(0.0, 0.6))
+        doomed.kill()
+        doomed.join(60)
+    assert finish(children.evaluate_and_die, tmp_path, env, NOW, -1) == 0
+    rows = ledger.read(Lakehouse(tmp_path / "lakehouse")).rows
+    assert collections.Counter(r.event for r in rows) == {"fired": 1, "delivered": 1}
+    assert len({b["data"]["essentials"]["alertId"] for b in sink.bodies}) == 1
+
+
+@pytest.mark.parametrize("seed", range(10 if PROVE else 1))
+def test_receivers_killed_at_any_moment_start_each_alert_that_they_confirmed_once(tmp_path, seed) -> None:
+    """Alerts of two models come in while the receiver dies again and again, and a command outlives it."""
+    (tmp_path / "mlgates.toml").write_text(toml(url="http://unused", command=["sh", "-c", 'echo "$MLGATES_ALERT_ID" >>starts']))
+    port, env, chance = free_port(), {"MLGATES_WEBHOOK_SECRET": SECRET}, random.Random(seed)
+    wanted = [f"alert-{n}" for n in range(12)]
+    left = list(wanted)
+    for _ in range(4):
+        doomed = child(children.serve_and_die, tmp_path, port, env, None)
+        until = time.monotonic() + chance.uniform(0.3, 1.5)
+        while left and time.monotonic() < until:
+            if post(port, left[0], model=f"casino-{len(left) % 2}") != 202:
+                break
+            left.pop(0)
+            if chance.random() < 0.2:
+                break
+        doomed.kill()
+        doomed.join(60)
+    last = child(children.serve_and_die, tmp_path, port, env, None)
+    try:
+        for alert_id in left:
+            assert post(port, alert_id, model="casino-0") == 202
+        jobs = wait_for(Inbox(tmp_path / "mlgates-alerts.db"), "succeeded")
+        assert sorted(j.alert_id for j in jobs) == sorted(wanted)
+        assert sorted((tmp_path / "starts").read_text().split()) == sorted(wanted)
+    finally:
+        last.terminate()
+        last.join(20)
+
+
+def post(port: int, alert_id: str = "alert-1", model: str = MODEL) -> int | None:
     """Send the alert as soon as the server listens; ``None`` when it died without an answer."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        body = body_of(model=MODEL)
+        body = body_of(alert_id, model=model)
         try:
             return httpx.post(
                 f"http://127.0.0.1:{port}/alerts",
@@ -150,6 +202,27 @@ def migrated(tmp_path_factory) -> Path:
 ALERTS = (
     '[[alerts.rules]]\nname = "drift"\ngroup = "mlops"\n[[alerts.groups.mlops.channels]]\nkind = "teams"\nurl_env = "TEAMS"'
 )
+
+
+@pytest.mark.parametrize("seed", range(20 if PROVE else 2))
+def test_a_retraining_killed_at_any_moment_ends_as_one(tmp_path, migrated, sink, seed) -> None:
+    world = World.make(tmp_path / "project", migrated, policy=ALERTS)
+    world.add_version()
+    chance = random.Random(seed)
+    for _ in range(3):
+        doomed = child(children.retrain_and_die, world.folder, "alert-1", sink.url, "")
+        doomed.join(chance.uniform(0.0, 2.5))
+        doomed.kill()
+        doomed.join(60)
+    assert finish(children.retrain_and_die, world.folder, "alert-1", sink.url, "") == 0
+    # a version that a killed training registered before its tags are on it is nobody's: it stays where it is, unjudged
+    stages = world.stages()
+    assert collections.Counter(stages.values())["Staging"] == 1
+    committed = [r.event for r in world.audit.rows(REVENUE) if r.event.state == "committed"]
+    assert len(committed) == 1
+    assert stages[committed[0].version] == "Staging"
+    assert 1 <= len(sink.requests) <= 2  # twice only where it died between sending and the row that says so
+    assert len({r["body"] for r in sink.requests}) == 1
 
 
 @pytest.mark.parametrize("point", some(CRASH_POINTS, [2, 6]))
