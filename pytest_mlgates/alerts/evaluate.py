@@ -104,7 +104,7 @@ def evaluate(
 def send_test(
     store: TableStore, settings: Settings, rule_name: str, *, env: Mapping[str, str] | None = None
 ) -> tuple[Delivery, ...]:
-    """Send a marked test of a rule over its channels; starts no retraining. Raises ConfigError for an unknown rule."""
+    """Send a marked test of a rule over its channels, once; starts no retraining. Raises ConfigError for an unknown rule."""
     rule = next((r for r in settings.alerts.rules if r.name == rule_name), None)
     if rule is None:
         raise ConfigError(f"no alert rule {rule_name!r}; {nearest(rule_name, [r.name for r in settings.alerts.rules])}")
@@ -122,8 +122,7 @@ def send_test(
     )
     ledgers.read(store)
     ledgers.record(store, [row])
-    sent = deliver_pending(store, settings, now=now, env=os.environ if env is None else env)
-    return tuple(d for d in sent if d.alert_id == row.alert_id)
+    return deliver_pending(store, settings, now=now, env=os.environ if env is None else env, only=("test", row.alert_id))
 
 
 def _transitions_of(store: TableStore, ledger: Ledger, rule: AlertRule, now: dt.datetime) -> list[Transition]:

@@ -69,7 +69,7 @@ def serve(settings: Settings, *, host: str, port: int, env: Mapping[str, str] | 
     try:
         listener.bind((host, port))
     except OSError as error:
-        raise UsageProblem(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from None
+        raise UsageProblem(f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port") from None
     config = uvicorn.Config(
         app,
         access_log=False,

@@ -45,8 +45,11 @@ class Outcome:
 
 
 class _Failed(Exception):
-    def __init__(self, detail: str, *, permanent: bool = False, wait_s: float = 0.0) -> None:
+    """An attempt that failed. ``permanent``: no other helps; ``ours``: none does before somebody mends our side."""
+
+    def __init__(self, detail: str, *, permanent: bool = False, ours: bool = False, wait_s: float = 0.0) -> None:
         self.permanent = permanent
+        self.ours = ours
         self.wait_s = wait_s
         super().__init__(detail)
 
@@ -66,7 +69,7 @@ def deliver(
             detail = _within(channel, lambda: _SENDERS[channel.kind](channel, notice, env, clock))
         except _Failed as failure:
             text = redact(str(failure), channel, env)
-            if failure.permanent or attempt == channel.tries:
+            if failure.permanent or failure.ours or attempt == channel.tries:
                 return Outcome(ok=False, detail=text, tries=attempt, permanent=failure.permanent)
             sleep(min(max(wait, failure.wait_s), _MAX_WAIT_S))
             wait *= 2
@@ -124,7 +127,7 @@ def _address(channel: Channel, env: Mapping[str, str]) -> str:
 def _url(channel: Channel, env: Mapping[str, str]) -> str:
     found = _address(channel, env)
     if not found:
-        raise _Failed(f"the variable {channel.url_env} with the address of channel {channel.label!r} is not set")
+        raise _Failed(f"the variable {channel.url_env} with the address of channel {channel.label!r} is not set", ours=True)
     return found
 
 
@@ -133,7 +136,8 @@ def _webhook(channel: Channel, notice: Notice, env: Mapping[str, str], clock: Ca
     headers = {"Content-Type": "application/json"}
     secret = env.get(channel.secret_env, "")
     if not secret:
-        raise _Failed(f"the variable {channel.secret_env} with the signing key of channel {channel.label!r} is not set")
+        detail = f"the variable {channel.secret_env} with the signing key of channel {channel.label!r} is not set"
+        raise _Failed(detail, ours=True)
     headers |= signed_headers(secret, int(clock()), body)
     return _post(channel, _url(channel, env), body, headers, already=_CONFLICT)
 

