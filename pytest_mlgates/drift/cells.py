@@ -1,4 +1,4 @@
-"""The cells that PSI, chi-square and Jensen-Shannon count in: cut by the reference, the same for both windows."""
+"""The cells that PSI, chi-square and Jensen-Shannon count in, the same for both windows."""
 
 from __future__ import annotations
 
@@ -14,37 +14,79 @@ TOP_CATEGORIES = 30
 _LEAST_SHARE = 0.25  # of an even cell; a thinner one joins its neighbour
 
 
+ANOTHER, MISSING = "another value", "missing"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unseen:
+    """Current rows whose value the reference does not have, where they have no cells of their own.
+
+    Attributes
+    ----------
+    rows
+        How many they are.
+    counts : ndarray
+        Rows of both windows of each value that any row could turn out to be alone in: the input of `methods.unseen_p`.
+    """
+
+    rows: float
+    counts: NDArray[np.float64]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cells:
-    """Counts of both windows, cell by cell (shape (cells,) each); no cell is empty on both sides."""
+    """Counts of both windows, cell by cell (shape (cells,) each); no cell is empty on both sides.
+
+    ``unseen`` is ``None`` where every value has a cell of its own, or none is new.
+    """
 
     labels: tuple[str, ...]
     reference: NDArray[np.float64]
     current: NDArray[np.float64]
     discrete: bool
+    unseen: Unseen | None = None
 
     @classmethod
-    def of(cls, labels: list[str], reference: NDArray[np.float64], current: NDArray[np.float64], *, discrete: bool) -> Cells:
+    def of(
+        cls,
+        labels: list[str],
+        reference: NDArray[np.float64],
+        current: NDArray[np.float64],
+        *,
+        discrete: bool,
+        unseen: Unseen | None = None,
+    ) -> Cells:
         """Keep the cells that hold something."""
         held = (reference > 0) | (current > 0)
-        return cls(tuple(n for n, h in zip(labels, held, strict=True) if h), reference[held], current[held], discrete)
+        kept = tuple(n for n, h in zip(labels, held, strict=True) if h)
+        return cls(kept, reference[held], current[held], discrete, unseen)
+
+    def without(self, label: str) -> Cells:
+        """Return the cells less the one with this label (`MISSING` or `ANOTHER`), where there is one."""
+        kept = np.array([name != label for name in self.labels])
+        labels = tuple(name for name in self.labels if name != label)
+        return dataclasses.replace(self, labels=labels, reference=self.reference[kept], current=self.current[kept])
 
 
 def numeric_cells(reference: Exact | Profiled, current: Exact | Profiled, bins: int = 10) -> Cells:
     """Count both columns in the reference's quantile bins, or value by value where it has at most `DISCRETE` values.
 
-    A value that holds much of the reference by itself (zeros, say) gets a cell of its own. Missing rows are one further cell
-    where there are any.
+    Values that a discrete reference does not have are one further cell. A value that holds much of the reference by itself
+    (zeros, say) gets a cell of its own. Missing rows are one further cell where there are any.
     """
     atoms = reference.atoms(DISCRETE)
     if atoms is not None:
         labels = [f"= {a:g}" for a in atoms]
         ref = [reference.upto(atoms) - reference.below(atoms)]
         cur = [current.upto(atoms) - current.below(atoms)]
-        labels.append("another value")
+        labels.append(ANOTHER)
+        rest = max(current.n - cur[0].sum(), 0.0)
+        # how many values the rows in ``rest`` have is not known of a profile: one each is the least surprising
+        unseen = Unseen(rest, np.concatenate([ref[0] + cur[0], np.ones(int(rest))])) if rest else None
         ref.append(np.array([max(reference.n - ref[0].sum(), 0.0)]))
-        cur.append(np.array([max(current.n - cur[0].sum(), 0.0)]))
-        return _with_missing(labels, np.concatenate(ref), np.concatenate(cur), reference, current, discrete=True)
+        cur.append(np.array([rest]))
+        counts = np.concatenate(ref), np.concatenate(cur)
+        return _with_missing(labels, counts[0], counts[1], reference, current, discrete=True, unseen=unseen)
     cuts, strict = _cuts(reference, bins)
     upto = reference.upto(cuts) * ~strict + reference.below(cuts) * strict
     upto_current = current.upto(cuts) * ~strict + current.below(cuts) * strict
@@ -72,22 +114,23 @@ def _cuts(reference: Exact | Profiled, bins: int) -> tuple[NDArray[np.float64], 
 
 
 def category_cells(reference: Categories, current: Categories, top: int = TOP_CATEGORIES) -> Cells:
-    """Count both columns in the reference's ``top`` categories; the others, and those it did not have, are one cell each."""
-    ranked = sorted(reference.counts.items(), key=lambda item: (-item[1], item[0]))
-    names = [name for name, _ in ranked[:top]]
-    rest = {name for name, _ in ranked[top:]}
-    known = set(names) | rest
-    ref = [reference.counts[name] for name in names]
-    cur = [current.counts.get(name, 0.0) for name in names]
-    ref += [sum(reference.counts[name] for name in rest) + reference.other, 0.0]
-    cur += [
-        sum(current.counts.get(name, 0.0) for name in rest) + current.other,
-        sum(rows for name, rows in current.counts.items() if name not in known),
+    """Count both columns in the ``top`` categories of both windows together; all others are one cell.
+
+    The cells must not be chosen by the reference alone: its most frequent of many categories owe that to chance as well, so
+    any other window would have fewer rows in them, and rows in categories that it does not have.
+    """
+    pooled = {name: reference.counts.get(name, 0.0) + rows for name, rows in current.counts.items()}
+    pooled = {**reference.counts, **pooled}
+    ranked = sorted(pooled, key=lambda name: (-pooled[name], name))
+    names, rest = ranked[:top], ranked[top:]
+    both = (reference, current)
+    counts = [
+        np.array([*(w.counts.get(c, 0.0) for c in names), w.other + sum(w.counts.get(c, 0.0) for c in rest)]) for w in both
     ]
-    labels = [*names, "other", "new"]
-    if reference.truncated:  # a category that was folded into "other" is not new: the two cannot be told apart
-        ref[-2], cur[-2], ref[-1], cur[-1] = ref[-2] + ref[-1], cur[-2] + cur[-1], 0.0, 0.0
-    return _with_missing(labels, np.array(ref), np.array(cur), reference, current, discrete=True)
+    fresh = 0.0 if reference.truncated else sum(rows for name, rows in current.counts.items() if name not in reference.counts)
+    unseen = Unseen(fresh, np.array(list(pooled.values()))) if rest and fresh else None
+    labels = [*(f"= {name}" for name in names), "other"]
+    return _with_missing(labels, counts[0], counts[1], reference, current, discrete=True, unseen=unseen)
 
 
 def _with_missing(
@@ -98,6 +141,8 @@ def _with_missing(
     cur: Exact | Profiled | Categories,
     *,
     discrete: bool,
+    unseen: Unseen | None = None,
 ) -> Cells:
     unusable = [c.missing + getattr(c, "infinite", 0.0) for c in (ref, cur)]
-    return Cells.of([*labels, "missing"], np.append(reference, unusable[0]), np.append(current, unusable[1]), discrete=discrete)
+    counts = np.append(reference, unusable[0]), np.append(current, unusable[1])
+    return Cells.of([*labels, MISSING], counts[0], counts[1], discrete=discrete, unseen=unseen)

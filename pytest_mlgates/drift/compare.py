@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pytest_mlgates.drift import methods
-from pytest_mlgates.drift.cells import Cells, category_cells, numeric_cells
+from pytest_mlgates.drift.cells import ANOTHER, MISSING, Cells, category_cells, numeric_cells
 from pytest_mlgates.drift.columns import Kind, kind_of
 from pytest_mlgates.drift.distributions import Categories, Exact, Profiled
 from pytest_mlgates.drift.profile import Distribution, Profile, build_profile, exact_profile, profile_rows
@@ -153,10 +153,11 @@ def _profiles(
 def _aligned(rows: Any, reference: Profile, columns: Sequence[str] | None) -> Profile:
     """Profile the current rows at the reference's edges; a column of another kind is named, not read."""
     kinds = {c: kind_of(rows.schema.field(c).type) for c in rows.schema.names if columns is None or c in columns}
-    edges = reference.edges
-    readable = [c for c, k in kinds.items() if _comparable(reference.kinds.get(c), k) and (not k.numeric or c in edges)]
-    if reference.exact and any(isinstance(c, Exact) for c in reference.columns.values()):
+    readable = [c for c, k in kinds.items() if _comparable(reference.kinds.get(c), k)]
+    if any(isinstance(c, Exact) for c in reference.columns.values()):
         return dataclasses.replace(exact_profile(rows, readable), kinds=kinds)
+    edges = reference.edges
+    readable = [c for c in readable if not kinds[c].numeric or c in edges]
     found = build_profile(rows.batches(readable), rows.schema, readable, edges)
     return dataclasses.replace(found, kinds=kinds)
 
@@ -183,12 +184,21 @@ def _feature(name: str, ref: Profile, cur: Profile, design: Design, *, min_rows:
     if _usable(b) <= 0 and m >= min_rows and _usable(a) > 0:
         reason = "every current row is missing; mend the source, a retrain would not help"
         return dataclasses.replace(blank, verdict=DriftVerdict.DRIFT, reason=reason, broken=True)
+    if m >= min_rows > _usable(b) and _usable(a) >= min_rows and _emptied(a, b, tests):
+        reason = f"{1 - _usable(b) / m:.0%} of current rows are missing, of the reference {1 - _usable(a) / n:.0%}; "
+        return dataclasses.replace(blank, verdict=DriftVerdict.DRIFT, reason=f"{reason}mend the source", broken=True)
     if min(_usable(a), _usable(b)) < min_rows:
         shift = methods.smallest_visible_shift(_usable(a) / design.effect, _usable(b) / design.effect)
         thin = "current" if _usable(b) < min_rows else "reference"
         reason = f"{int(min(_usable(a), _usable(b)))} usable {thin} rows, {min_rows} needed"
         return dataclasses.replace(blank, verdict=DriftVerdict.INSUFFICIENT, reason=reason, smallest_shift=shift)
     return _measured(blank, a, b, design, tests)
+
+
+def _emptied(a: Distribution, b: Distribution, tests: int) -> bool:
+    """Whether the share of missing rows rose beyond chance."""
+    (n, gone), (m, missing) = ((c.n, c.missing + getattr(c, "infinite", 0.0)) for c in (a, b))
+    return missing / (m + missing) > gone / (n + gone) and methods.table_p([n, gone], [m, missing]) * tests <= ALPHA
 
 
 def _usable(column: Distribution) -> float:
@@ -230,12 +240,16 @@ def _measured(blank: FeatureDrift, a: Distribution, b: Distribution, design: Des
         cells = numeric_cells(a, b)
         numbers |= _line_statistics(a, b, worth_a, worth_b)
     numbers |= _cell_statistics(cells, worth_a, worth_b, tests)
-    p = _alarm_p(cells, numbers, design)
+    p = _alarm_p(cells, numbers, design, worth_a, worth_b)
+    values = cells.without(MISSING)
+    # rows that are missing now are a fault of the source: no model is trained for them
+    moved = methods.population_stability_index(values.reference, values.current)
     kind = "discrete" if cells.discrete and blank.kind == Kind.NUMBER else blank.kind
     reason = f"{len(new)} new categor{'y' if len(new) == 1 else 'ies'}: {', '.join(new[:3])}" if new else ""
     return dataclasses.replace(
-        blank, kind=kind, p=p, design_effect=design.effect, reason=reason, new_categories=new, lost_categories=lost, **numbers
-    )
+        blank, kind=kind, p=p, design_effect=design.effect, reason=reason, new_categories=new, lost_categories=lost,
+        psi_present=moved, **numbers,
+    )  # fmt: skip
 
 
 def _effective_rows(column: Distribution) -> float:
@@ -282,19 +296,25 @@ def _cell_statistics(cells: Cells, worth_a: float, worth_b: float, tests: int) -
     }
 
 
-def _alarm_p(cells: Cells, numbers: Mapping[str, Any], design: Design) -> float:
+def _alarm_p(cells: Cells, numbers: Mapping[str, Any], design: Design, worth_a: float, worth_b: float) -> float:
     """Return the p-value that the alarm rests on.
 
-    Chi-square where the column is discrete; else Kolmogorov-Smirnov, which sees a spike, and Cramér-von Mises, which sees a
-    shift a third sooner, and chi-square as well where rows are missing: the smallest times their number (Bonferroni). Where
-    past windows are known, the current one must stand out from them too: its chi-square per degree of freedom against
-    theirs, an F-test (Rao & Scott 1984 for the scaling, Satterthwaite for the degrees of freedom).
+    The cells' chi-square where the column is discrete; else Kolmogorov-Smirnov, which sees a spike, and Cramér-von Mises,
+    which sees a shift a third sooner, and the cells' chi-square as well where rows are missing. Rows with values that the
+    reference lacks are judged by themselves. The smallest counts, times the number of views (Bonferroni). Where past windows
+    are known, the current one must stand out from them too: its chi-square per degree of freedom against theirs, an F-test
+    (Rao & Scott 1984 for the scaling, Satterthwaite for the degrees of freedom).
     """
-    if cells.discrete:
-        p = float(numbers["chi2_p"])
-    else:
-        views = ["ks_p", "cvm_p", *(["chi2_p"] if "missing" in cells.labels else [])]
-        p = min(1.0, len(views) * min(float(numbers[v]) for v in views))
+    views = [] if cells.discrete else [float(numbers["ks_p"]), float(numbers["cvm_p"])]
+    if cells.discrete or MISSING in cells.labels:
+        # which numbers the reference lacks is its own doing: with them the table would be no fair one
+        fair = cells.without(ANOTHER)
+        views.append(methods.table_p(fair.reference * worth_a, fair.current * worth_b))
+    if cells.unseen is not None:
+        rows = (float(cells.reference.sum()) * worth_a, float(cells.current.sum()) * worth_b)
+        views.append(methods.unseen_p(cells.unseen.rows * worth_b, cells.unseen.counts, *rows))
+    known = [p for p in views if math.isfinite(p)]
+    p = min(1.0, len(known) * min(known)) if known else math.nan
     freedom = len(cells.labels) - 1
     if design.windows < 2 or design.past <= 0 or freedom < 1:
         return p
@@ -314,6 +334,6 @@ def _judged(draft: FeatureDrift, q: float, alpha: float, min_psi: float, suppres
     if draft.p is None:
         return draft
     drifted = math.isfinite(q) and q <= alpha and (draft.psi or 0.0) >= limit
-    retrain = drifted and draft.psi is not None and draft.psi >= min_psi
+    retrain = drifted and draft.psi_present is not None and draft.psi_present >= min_psi
     verdict = DriftVerdict.DRIFT if drifted else DriftVerdict.STABLE
     return dataclasses.replace(draft, q=q, verdict=verdict, retrain=retrain)

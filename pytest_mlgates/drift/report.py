@@ -18,7 +18,7 @@ class DriftVerdict(enum.StrEnum):
 
 
 _NUMBERS = (
-    "psi", "psi_threshold", "ks", "ks_low", "ks_high", "ks_p", "cvm_p", "chi2", "chi2_p", "cramers_v", "js", "wasserstein",
+    "psi", "psi_present", "psi_threshold", "ks", "ks_low", "ks_high", "ks_p", "cvm_p", "chi2", "chi2_p", "cramers_v", "js", "wasserstein",
     "wasserstein_low", "wasserstein_high", "p", "q", "design_effect", "smallest_shift",
 )  # fmt: skip
 
@@ -33,6 +33,8 @@ class FeatureDrift:
         Column and how it was compared: ``number``, ``discrete``, ``category``, ``time``, ...
     psi, psi_threshold
         Smoothed PSI, and what chance alone would reach in 1 of 100 windows (over all features together).
+    psi_present
+        The PSI of the rows that are not missing: what a retrain is judged by, for missing rows are a fault of the source.
     ks, ks_low, ks_high, ks_p
         Kolmogorov-Smirnov distance with the bounds that hold its exact value, and its p-value; ``None`` for categories.
     cvm_p
@@ -63,6 +65,7 @@ class FeatureDrift:
     n_reference: int = 0
     n_current: int = 0
     psi: float | None = None
+    psi_present: float | None = None
     psi_threshold: float | None = None
     ks: float | None = None
     ks_low: float | None = None
@@ -135,14 +138,14 @@ class DriftReport:
 
     @property
     def psi_overall(self) -> float | None:
-        """The largest PSI among the features that drifted; 0 where none did, ``None`` where none could be judged.
+        """The largest `psi_present` among the features that drifted; 0 where none did, ``None`` where none could be judged.
 
         PSI under no drift is not 0: with 10 bins and 35 rows its median is 0.3. So what an alert rule compares with 0.20 is
         the size of the drift that is beyond chance, and nothing else.
         """
         if self.verdict is DriftVerdict.INSUFFICIENT:
             return None
-        return max((f.psi for f in self.drifted if f.psi is not None and not f.broken), default=0.0)
+        return max((f.psi_present for f in self.drifted if f.psi_present is not None and not f.broken), default=0.0)
 
     @property
     def psi_largest(self) -> float | None:

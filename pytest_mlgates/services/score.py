@@ -201,6 +201,11 @@ class _Run:
                 raise DataUnusable(f"{self.tables.source} has no column {column!r}; {nearest(column, names)}")
         missing = f'"{self.tables.prediction}" IS NULL' if self.tables.prediction in names else None
         rows = self.store.read(self.tables.source, columns=[*keys, *(c for c in self.inputs if c not in keys)], where=missing)
+        for column in keys:
+            if gaps := rows.column(column).null_count:
+                raise DataUnusable(
+                    f"{self.tables.source}: {gaps} rows have no {column}; without a key a row would be scored again"
+                )
         if rows.group_by(keys).aggregate([]).num_rows != rows.num_rows:
             raise DataUnusable(
                 f"{self.tables.source} has two rows with the same {', '.join(keys)}; a row could not be told apart"
@@ -243,26 +248,30 @@ class _Run:
         """Append to the prediction log every score of this version that is not in it; return how many."""
         self.store.create(PREDICTION_LOG, SCHEMAS[PREDICTION_LOG])
         name = f"batch-{self._transaction}"
+        logged = 0
         deadline = time.monotonic() + _WAIT_S
         while True:
             seq = self.store.transaction(PREDICTION_LOG, name) or 0
-            rows = self._unlogged()
+            left = self._unlogged()
             crash_point("score-log-read")
-            if rows.num_rows == 0:
-                return 0
             try:
-                crash_point("score-before-log")
-                self.store.append(PREDICTION_LOG, rows, transaction=(name, seq + 1))
+                for part in self._parts(left):
+                    rows = self._log_rows(part)
+                    seq += 1
+                    crash_point("score-before-log")
+                    self.store.append(PREDICTION_LOG, rows, transaction=(name, seq))
+                    crash_point("score-after-log")
+                    logged += rows.num_rows
+                    deadline = time.monotonic() + _WAIT_S
             except WriteConflict:  # the endpoint writes to this table all the time
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(random.uniform(0.01, 0.1))
                 continue
-            crash_point("score-after-log")
-            return int(rows.num_rows)
+            return logged
 
     def _unlogged(self) -> pa.Table:
-        """Rows of the prediction log for scores that it does not have; the request id names version and row."""
+        """Scores that the prediction log does not have, with their inputs; the request id names version and row."""
         keys = list(self.tables.keys)
         scores = self.store.read(self.tables.target, columns=[*keys, self.tables.prediction, "scored_at"], where=self._mine)
         parts = [pc.cast(scores.column(k), pa.string()) for k in keys]
@@ -274,7 +283,9 @@ class _Run:
         if left.num_rows == 0:
             return left
         source = self.store.read(self.tables.source, columns=[*keys, *(c for c in self.inputs if c not in keys)])
-        left = left.join(source, keys=keys, join_type="left outer")
+        return left.join(source, keys=keys, join_type="left outer")
+
+    def _log_rows(self, left: pa.Table) -> pa.Table:
         inputs = [json.dumps(row, default=str) for row in left.select(list(self.inputs)).to_pylist()]
         return pa.table(
             {

@@ -17,8 +17,9 @@ QUIET_CONCEPT = ConceptDrift(DriftVerdict.STABLE, 0.95, 0.2)
 def feature(psi, *, drifted=True, **more):
     verdict = DriftVerdict.DRIFT if drifted else DriftVerdict.STABLE
     return FeatureDrift(
-        "x", "number", verdict, 1800, 140, psi=psi, q=1e-6 if drifted else 0.5, retrain=drifted and psi >= 0.1, **more
-    )
+        "x", "number", verdict, 1800, 140, psi=psi, psi_present=psi, q=1e-6 if drifted else 0.5,
+        retrain=drifted and psi >= 0.1, **more,
+    )  # fmt: skip
 
 
 def report(*features):

@@ -44,6 +44,31 @@ def test_power(n, m, shift):
     assert hits >= (0.99 if shift == 0.5 else 0.95) * runs
 
 
+def zipf(rng, rows, levels):
+    shares = 1 / np.arange(1, levels + 1)
+    return np.char.add("level ", rng.choice(levels, rows, p=shares / shares.sum()).astype(str))
+
+
+ODD = {
+    "identifiers": lambda rng, rows: rng.integers(0, 10**12, rows).astype(str),
+    "1,000 even levels": lambda rng, rows: rng.integers(0, 1000, rows).astype(str),
+    "200 Zipf levels": lambda rng, rows: zipf(rng, rows, 200),
+    "heavy-tailed counts": lambda rng, rows: np.floor(rng.lognormal(0, 0.9, rows)),
+    "rare flag": lambda rng, rows: rng.random(rows) < 0.01,
+    "gaps": lambda rng, rows: np.where(rng.random(rows) < 0.01, np.nan, rng.standard_cauchy(rows)),
+}
+
+
+@pytest.mark.parametrize("values", ODD.values(), ids=ODD.keys())
+@pytest.mark.parametrize(("n", "m"), [(270, 120), (2_700, 350)])
+def test_no_false_alarm_where_values_are_rare(n, m, values):
+    """A p-value below 1 in 1,000 comes up about as often as that, also where many values occur once."""
+    runs = 3000 if PROVE else 60
+    rng = np.random.default_rng(n)
+    p = [compare(pa.table({"v": values(rng, n)}), pa.table({"v": values(rng, m)}))["v"].p for _ in range(runs)]
+    assert np.mean(np.array(p) < 0.001) <= 0.0015 + 3 * np.sqrt(0.001 / runs)
+
+
 def days_of(rng, days, rows_a_day, level_spread):
     """Rows that share their day's level."""
     level = rng.normal(0, level_spread, days)

@@ -191,6 +191,33 @@ def test_ties_never_raise_the_cramer_von_mises_distance_above_chance():
         assert np.mean(np.array(p) < 0.05) < 0.05 + 2.33 * np.sqrt(0.05 * 0.95 / 2000)
 
 
+@pytest.mark.parametrize(("shares", "level"), [([0.98, 0.02], 1e-3), ([0.9, 0.06, 0.02, 0.02], 1e-3), ([0.5, 0.3, 0.2], 1e-2)])
+def test_table_p_is_smaller_than_its_level_no_more_often(shares, level):
+    """2 x cells tables of 2,700 and 350 rows without drift, a few expected counts near 7."""
+    rng = np.random.default_rng(23)
+    tables = zip(rng.multinomial(2700, shares, 4000), rng.multinomial(350, shares, 4000), strict=True)
+    p = np.array([methods.table_p(a, b) for a, b in tables])
+    assert np.mean(p < level) <= level + 3 * np.sqrt(level / 4000)
+
+
+@pytest.mark.parametrize("table", [([2665, 35], [335, 16]), ([5, 95], [30, 70])])
+def test_two_cells_are_judged_by_fishers_distribution(table):
+    """Two-sided by the size of the gap; scipy's Fisher sums tables by their probability, which agrees to a few tenths."""
+    assert np.log(methods.table_p(*table)) == pytest.approx(np.log(stats.fisher_exact(table).pvalue), abs=0.4)
+
+
+def test_unseen_p_bounds_what_is_simulated():
+    """500 even categories: how many current rows are in categories that the reference lacks, drawn 400 times."""
+    rng = np.random.default_rng(24)
+    p = []
+    for _ in range(400):
+        a, b = (np.bincount(rng.integers(0, 500, rows), minlength=500) for rows in (900, 300))
+        p.append(methods.unseen_p(b[a == 0].sum(), a + b, 900, 300))
+    for level in (0.5, 0.1, 0.01):
+        assert np.mean(np.array(p) < level) <= level + 2 * np.sqrt(level / 400)
+    assert min(p) < 0.2
+
+
 def test_benjamini_hochberg_equals_scipy():
     p = np.random.default_rng(3).random(40) ** 3
     assert methods.benjamini_hochberg(p) == pytest.approx(stats.false_discovery_control(p), abs=1e-12)

@@ -79,6 +79,26 @@ def test_half_missing_alarms(mode):
 
 
 @pytest.mark.parametrize("mode", ["exact", "profile"])
+@pytest.mark.parametrize("share", [0.3, 0.97])
+def test_missing_rows_alarm_and_call_for_no_retrain(mode, share):
+    """What is there has not moved: the source is to be mended. So few rows left that they cannot be judged: broken."""
+    values = np.where(RNG.random(ROWS) < share, np.nan, RNG.normal(size=ROWS))
+    report = compare(column(RNG.normal(size=ROWS)), column(values), mode=mode)
+    assert report["v"].verdict == "drift"
+    assert report["v"].broken is (share > 0.9)
+    assert not report.retrain
+    assert report.psi_overall < 0.1
+    if share > 0.9:
+        assert "of current rows are missing, of the reference 0%" in report["v"].reason
+
+
+def test_few_rows_are_no_more_missing_than_before():
+    """97 % missing in both windows: too few to judge, and nothing broke."""
+    values = [np.where(RNG.random(n) < 0.97, np.nan, RNG.normal(size=n)) for n in (20_000, ROWS)]
+    assert one(*values).verdict == "insufficient"
+
+
+@pytest.mark.parametrize("mode", ["exact", "profile"])
 def test_new_category_is_named(mode):
     found = one(RNG.choice(["a", "b"], ROWS), RNG.choice(["a", "b", "c"], 500), mode=mode)
     assert found.verdict == "drift"
@@ -89,6 +109,19 @@ def test_new_category_is_named(mode):
 def test_one_row_of_a_new_category_is_no_drift():
     found = one(RNG.choice(["a", "b"], ROWS), np.append(RNG.choice(["a", "b"], 499), "c"))
     assert found.verdict == "stable"
+
+
+@pytest.mark.parametrize("mode", ["exact", "profile"])
+@pytest.mark.parametrize("given", [np.array([0, 1]), np.array([5])], ids=["flag", "constant"])
+def test_numbers_that_the_reference_lacks(mode, given):
+    found = one(RNG.choice(given, ROWS), RNG.choice(given * 2 + 1, 500), mode=mode)
+    assert found.verdict == "drift"
+    assert found.retrain
+
+
+def test_every_one_of_a_thousand_categories_renamed():
+    names = np.array([f"k{i}" for i in range(1000)])
+    assert one(RNG.choice(names, ROWS), np.char.add("new ", RNG.choice(names, 500))).p < 1e-50
 
 
 @pytest.mark.parametrize("mode", ["exact", "profile"])

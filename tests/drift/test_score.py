@@ -75,6 +75,16 @@ def test_two_rows_with_one_key_are_refused(ring):
         scored(ring)
 
 
+def test_a_row_without_a_key_is_refused(ring):
+    """It would match no score of its own, and so be scored by every run."""
+    table = ring.store.read(SILVER).slice(0, 5)
+    index = table.schema.get_field_index("property_id")
+    keys = pa.array([None, *table["property_id"].to_pylist()[1:]], table.schema.field(index).type)
+    ring.store.overwrite(SILVER, table.set_column(index, "property_id", keys))
+    with pytest.raises(DataUnusable, match="1 rows have no property_id"):
+        scored(ring)
+
+
 @pytest.mark.prove
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_point_and_run_again(ring, point):
