@@ -4,7 +4,8 @@
 
 Every task runs in a process of its own with one numeric thread; CPU seconds (user + system) and the peak resident memory are
 the child's, less what importing its libraries cost. Peers that are not installed, or do not run beside today's numpy and
-pandas, are named with the reason: install them in an environment of their own and give its interpreter with --peer-python.
+pandas, are named with the reason: install each in an environment of its own and give its interpreter,
+``--peer-python frouros=frouros-venv/bin/python evidently=…``.
 """
 
 from __future__ import annotations
@@ -172,9 +173,13 @@ def main() -> int:
     parser.add_argument(
         "--large", action="store_true", help="a current window of 10,000,000 rows as well: memory must stay flat"
     )
-    parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has the peers")
+    parser.add_argument(
+        "--peer-python", nargs="*", default=[], metavar="[PEER=]PYTHON",
+        help="interpreter that has the peers, or one for each: they hardly live together",
+    )  # fmt: skip
     parser.add_argument("--json", help="write the figures here")
     options = parser.parse_args()
+    peers = {name: python for name, _, python in (given.rpartition("=") for given in options.peer_python)}
     found: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="mlgates-bench-") as scratch:
         folder = Path(scratch)
@@ -191,7 +196,7 @@ def main() -> int:
         for name, task in tasks.items():
             if options.only and not any(part in name for part in options.only):
                 continue
-            python = options.peer_python if name in PEERS else sys.executable
+            python = peers.get(name, peers.get("", sys.executable)) if name in PEERS else sys.executable
             runs = [measure(python, task, [str(reference), str(current), str(folder)]) for _ in range(options.repeat)]
             good = [r for r in runs if isinstance(r, dict)]
             if not good:

@@ -57,7 +57,7 @@ def drift(context: click.Context, /, model: str | None, *, as_json: bool, **opti
     """Compare the current window of a model's rows with the reference window.
 
     Writes lh_gold.ml_drift_metrics and, where a retrain is called for, lh_gold.ml_retrain_triggers. Exit code 0 quiet (or too
-    little data to judge), 3 drift, 4 wrong call.
+    little data to judge), 3 drift, 4 wrong call, 1 rows or a registry that cannot be read.
     """
     if context.invoked_subcommand is not None:
         return

@@ -256,16 +256,15 @@ def _effective_rows(column: Distribution) -> float:
     """Kish's effective size of a weighted sample, ``(sum w)^2 / sum w^2``."""
     if isinstance(column, Exact) and column.cumulative is not None:
         weights = np.diff(column.cumulative)
-        return float(weights.sum() ** 2 / np.dot(weights, weights))
+        return float(weights.sum() ** 2 / np.einsum("i,i->", weights, weights))
     return _usable(column)
 
 
 def _line_statistics(a: Exact | Profiled, b: Exact | Profiled, worth_a: float, worth_b: float) -> dict[str, Any]:
     if type(a) is not type(b):
         raise DataUnusable("one window is exact and the other profiled; compare them in the same mode")
-    ks, distance = a.kolmogorov_distance(b), a.wasserstein_distance(b)  # type: ignore[arg-type]  # of one kind, see above
     n, m = a.n * worth_a, b.n * worth_b
-    squared = a.squared_distance(b, n / (n + m))  # type: ignore[arg-type]
+    ks, distance, squared = a.distances(b, n / (n + m))  # type: ignore[arg-type]  # of one kind, see above
     scale = a.moments.std or b.moments.std or 1.0
     return {
         "ks": ks.value,

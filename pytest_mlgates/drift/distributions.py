@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,17 @@ class Bracket:
     def gap(self) -> float:
         """Width of the bracket."""
         return self.high - self.low
+
+
+class Distances(NamedTuple):
+    """Kolmogorov-Smirnov distance, first Wasserstein distance in the column's unit, and Cramér-von Mises, unscaled.
+
+    ``squared`` is what `mean_squared_gap` returns.
+    """
+
+    kolmogorov: Bracket
+    wasserstein: Bracket
+    squared: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,7 +113,7 @@ class Exact:
             return Moments()
         weights = np.diff(self.cumulative)
         mean = float(np.average(self.values, weights=weights))
-        m2 = float(np.dot(weights, (self.values - mean) ** 2))
+        m2 = float(np.einsum("i,i->", weights, (self.values - mean) ** 2))
         return Moments(self.n, mean, m2, float(self.values[0]), float(self.values[-1]))
 
     def below(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -132,33 +143,23 @@ class Exact:
         starts = np.flatnonzero(np.diff(self.values) > 0)
         return None if starts.size + 1 > limit else np.unique(self.values)
 
-    def kolmogorov_distance(self, other: Exact) -> Bracket:
-        """Two-sample Kolmogorov-Smirnov distance.
+    def distances(self, other: Exact, share: float) -> Distances:
+        """Return how far the other column lies from this one, see `Distances`; equal values are one step."""
+        points, mine, theirs = self._steps(other)
+        gap = np.abs(mine - theirs)
+        largest, area = float(gap.max()), float(np.einsum("i,i->", gap[1:-1], np.diff(points)))
+        squared = mean_squared_gap(mine, theirs, share)
+        return Distances(Bracket(largest, largest, largest), Bracket(area, area, area), squared)
 
-        Between two neighbouring points of one sample its own distribution function is constant and the other one's is
-        monotone, so the supremum lies at one side of a point of the smaller sample.
-        """
-        small, large = (self, other) if self.values.size <= other.values.size else (other, self)
-        x = small.values
-        at = np.abs(small.upto(x) / small.n - large.upto(x) / large.n).max()
-        before = np.abs(small.below(x) / small.n - large.below(x) / large.n).max()
-        value = float(max(at, before))
-        return Bracket(value, value, value)
-
-    def wasserstein_distance(self, other: Exact) -> Bracket:
-        """First Wasserstein distance, in the column's unit: the area between the two distribution functions."""
-        points = np.concatenate([self.values, other.values])
-        points.sort(kind="stable")
-        gap = np.abs(self.upto(points[:-1]) / self.n - other.upto(points[:-1]) / other.n)
-        value = float(np.dot(gap, np.diff(points)))
-        return Bracket(value, value, value)
-
-    def squared_distance(self, other: Exact, share: float) -> float:
-        """See `mean_squared_gap`; equal values are one step, so ties count as what they are."""
-        points = np.unique(np.concatenate([self.values, other.values]))
-        zero = np.zeros(1)
-        mine = np.concatenate([zero, self.upto(points) / self.n])
-        return mean_squared_gap(mine, np.concatenate([zero, other.upto(points) / other.n]), share)
+    def _steps(self, other: Exact) -> tuple[NDArray[np.float64], ...]:
+        """Distinct values of both, shape (k,), and both distribution functions before the first and at each, shape (k + 1,)."""
+        both = np.concatenate([self.values, other.values])
+        order = both.argsort(kind="stable")  # two sorted runs: a merge
+        points = both[order]
+        last = np.flatnonzero(np.append(points[1:] != points[:-1], [True]))
+        mine = np.concatenate([[0], np.cumsum(order < self.values.size)[last]])
+        theirs = np.concatenate([[0], last + 1]) - mine
+        return points[last], self._rows(mine) / self.n, other._rows(theirs) / other.n
 
 
 def mean_squared_gap(mine: NDArray[np.float64], theirs: NDArray[np.float64], share: float) -> float:
@@ -296,20 +297,25 @@ class Profiled:
         held = self.edges[self.equal > 0]
         return held if 0 < held.size <= limit and self.equal.sum() == self.n else None
 
-    def kolmogorov_distance(self, other: Profiled) -> Bracket:
-        """Kolmogorov-Smirnov distance: exact at the edges; between two of them it can exceed that by their mass at most."""
+    def distances(self, other: Profiled, share: float) -> Distances:
+        """Return how far the other column, counted at the same edges, lies from this one, see `Distances`."""
         a, a_end, b, b_end = self._shares(other)
-        low = float(max(np.abs(a - b).max(), np.abs(a_end - b_end).max()))
-        inside = np.maximum(a_end - b, b_end - a).max()
-        return Bracket(low, low, float(max(low, inside)))
+        area = self._area(other, a, a_end, b, b_end)
+        return Distances(_kolmogorov(a, a_end, b, b_end), area, _squared(a, a_end, b, b_end, share))
 
-    def wasserstein_distance(self, other: Profiled) -> Bracket:
+    def _area(
+        self,
+        other: Profiled,
+        a: NDArray[np.float64],
+        a_end: NDArray[np.float64],
+        b: NDArray[np.float64],
+        b_end: NDArray[np.float64],
+    ) -> Bracket:
         """First Wasserstein distance; per gap between edges the signed area is exact, thanks to the sums.
 
         The area of the absolute difference exceeds it only where the two functions may cross inside the gap, and by no
         more than twice the smaller of the two possible overshoots.
         """
-        a, a_end, b, b_end = self._shares(other)
         low_end = min(self.moments.low, other.moments.low)
         high_end = max(self.moments.high, other.moments.high)
         left = np.concatenate([[min(low_end, self.edges[0])], self.edges])
@@ -320,13 +326,6 @@ class Profiled:
         over = np.minimum(np.maximum(a_end - b, 0.0), np.maximum(b_end - a, 0.0)) * (right - left)
         low = float(signed.sum())
         return Bracket(low, low, float(low + 2 * over.sum()))
-
-    def squared_distance(self, other: Profiled, share: float) -> float:
-        """See `mean_squared_gap`; the rows between two edges are one step, and so is each edge."""
-        a, a_end, b, b_end = self._shares(other)
-        steps = [np.concatenate([[0.0], np.column_stack([end, start]).ravel()]) for start, end in
-                 ((np.append(a[1:], 1.0), a_end), (np.append(b[1:], 1.0), b_end))]  # fmt: skip
-        return mean_squared_gap(steps[0], steps[1], share)
 
     def _shares(self, other: Profiled) -> tuple[NDArray[np.float64], ...]:
         """Both distribution functions at the start and just before the end of each of the k + 1 gaps between edges."""
@@ -339,6 +338,28 @@ class Profiled:
             np.concatenate([zero, theirs]),
             np.concatenate([other.less / other.n, one]),
         )
+
+
+def _kolmogorov(
+    a: NDArray[np.float64], a_end: NDArray[np.float64], b: NDArray[np.float64], b_end: NDArray[np.float64]
+) -> Bracket:
+    """Exact at the edges; between two of them the distance can exceed that by their mass at most."""
+    low = float(max(np.abs(a - b).max(), np.abs(a_end - b_end).max()))
+    inside = np.maximum(a_end - b, b_end - a).max()
+    return Bracket(low, low, float(max(low, inside)))
+
+
+def _squared(
+    a: NDArray[np.float64],
+    a_end: NDArray[np.float64],
+    b: NDArray[np.float64],
+    b_end: NDArray[np.float64],
+    share: float,
+) -> float:
+    """See `mean_squared_gap`; the rows between two edges are one step, and so is each edge."""
+    steps = [np.concatenate([[0.0], np.column_stack([end, np.append(start[1:], 1.0)]).ravel()])
+             for start, end in ((a, a_end), (b, b_end))]  # fmt: skip
+    return mean_squared_gap(steps[0], steps[1], share)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

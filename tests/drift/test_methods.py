@@ -109,13 +109,14 @@ def test_brackets_hold_whatever_the_edges(a, b, edges):
     one, two = (
         build_profile(t.to_batches(), t.schema, ["v"], known).columns["v"] for t in (pa.table({"v": x}), pa.table({"v": y}))
     )
-    ks, area = one.kolmogorov_distance(two), one.wasserstein_distance(two)
+    ks, area, _ = one.distances(two, 0.5)
+    exact_ks, exact_area, _ = exact[0].distances(exact[1], 0.5)
     slack = 1e-6 * (1 + np.abs(np.concatenate([x, y])).max())
-    assert ks.low - CLOSE <= exact[0].kolmogorov_distance(exact[1]).value <= ks.high + CLOSE
-    assert area.low - slack <= exact[0].wasserstein_distance(exact[1]).value <= area.high + slack
+    assert ks.low - CLOSE <= exact_ks.value <= ks.high + CLOSE
+    assert area.low - slack <= exact_area.value <= area.high + slack
     points = np.concatenate([x, y])
     by_definition = max(abs((x <= p).mean() - (y <= p).mean()) for p in points)
-    assert exact[0].kolmogorov_distance(exact[1]).value == pytest.approx(by_definition, abs=CLOSE)
+    assert exact_ks.value == pytest.approx(by_definition, abs=CLOSE)
 
 
 @settings(max_examples=50, deadline=None)
@@ -187,7 +188,7 @@ def test_ties_never_raise_the_cramer_von_mises_distance_above_chance():
         p = []
         for _ in range(2000):
             a, b = (Exact(np.sort(np.round(rng.normal(size=n) / step) * step)) for n in (300, 120))
-            p.append(methods.cramer_von_mises_p(a.squared_distance(b, 300 / 420), 300, 120))
+            p.append(methods.cramer_von_mises_p(a.distances(b, 300 / 420).squared, 300, 120))
         assert np.mean(np.array(p) < 0.05) < 0.05 + 2.33 * np.sqrt(0.05 * 0.95 / 2000)
 
 
