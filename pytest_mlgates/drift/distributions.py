@@ -301,7 +301,7 @@ class Profiled:
         """Return how far the other column, counted at the same edges, lies from this one, see `Distances`."""
         a, a_end, b, b_end = self._shares(other)
         area = self._area(other, a, a_end, b, b_end)
-        return Distances(_kolmogorov(a, a_end, b, b_end), area, _squared(a, a_end, b, b_end, share))
+        return Distances(_kolmogorov(a, a_end, b, b_end, self.n, other.n), area, _squared(a, a_end, b, b_end, share))
 
     def _area(
         self,
@@ -341,12 +341,36 @@ class Profiled:
 
 
 def _kolmogorov(
-    a: NDArray[np.float64], a_end: NDArray[np.float64], b: NDArray[np.float64], b_end: NDArray[np.float64]
+    a: NDArray[np.float64],
+    a_end: NDArray[np.float64],
+    b: NDArray[np.float64],
+    b_end: NDArray[np.float64],
+    n: float,
+    m: float,
 ) -> Bracket:
-    """Exact at the edges; between two of them the distance can exceed that by their mass at most."""
-    low = float(max(np.abs(a - b).max(), np.abs(a_end - b_end).max()))
-    inside = np.maximum(a_end - b, b_end - a).max()
-    return Bracket(low, low, float(max(low, inside)))
+    """Exact at the edges; between two of them the distance can exceed that, by their mass at most.
+
+    The value is the median of what it then is: between its known ends the difference of two distribution functions is a
+    Brownian bridge of variance ``mass_a / n + mass_b / m``, whose maximum passes x with probability
+    ``exp(-2 (x - start) (x - end) / variance)``. At a million rows that is within 1e-4, where the value at the edges is 2e-4
+    too low.
+    """
+    start, end = a - b, a_end - b_end
+    low = float(max(np.abs(start).max(), np.abs(end).max()))
+    high = float(max(low, np.maximum(a_end - b, b_end - a).max()))
+    variance = (a_end - a) / n + (b_end - b) / m
+    near = (variance > 0) & (np.maximum(a_end - b, b_end - a) > low)
+    if not near.any():
+        return Bracket(low, low, high)
+    ends = np.stack([start[near], end[near]])
+    sides = np.concatenate([ends, -ends], axis=1)
+    spread = np.tile(variance[near], 2)
+    below, above = low, high
+    for _ in range(24):
+        x = (below + above) / 2
+        passed = np.exp(-2 * (x - sides[0]) * (x - sides[1]) / spread)
+        below, above = (x, above) if np.prod(1 - passed) < 0.5 else (below, x)
+    return Bracket((below + above) / 2, low, high)
 
 
 def _squared(

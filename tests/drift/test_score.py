@@ -1,10 +1,13 @@
 """Batch scoring: every row once per version, whatever is killed and however many run at once."""
 
 import collections
+import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 
 import pyarrow as pa
 import pytest
@@ -89,6 +92,25 @@ def test_a_row_without_a_key_is_refused(ring):
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_point_and_run_again(ring, point):
     killed_and_finished(ring, point)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_at_any_moment_and_run_again(ring, seed):
+    """A moment within the first two seconds after it made the table, at forty commits."""
+    few(ring, 200)
+    killed = pipeline(ring, "--batch-rows", "5")
+    while not ring.store.exists(FORECASTS) and killed.poll() is None:
+        time.sleep(0.01)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        killed.wait(timeout=random.Random(seed).uniform(0, 2))
+    killed.kill()
+    killed.communicate(timeout=60)
+    done = scored(ring, batch_rows=70)
+    assert done.rows + done.before == 200
+    assert set(keys(ring).values()) == {1}
+    logged = [r["request_id"] for r in ring.store.read(PREDICTION_LOG).to_pylist()]
+    assert len(logged) == len(set(logged)) == len(keys(ring)) == 200
 
 
 @pytest.mark.parametrize("point", ["score-after-append"])
