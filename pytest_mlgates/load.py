@@ -95,6 +95,7 @@ class LoadSummary:
     over_time: Sequence[Mapping[str, float | int | None]] = ()
     model: str = ""
     version: str = ""
+    rows: str = ""
 
     @property
     def valid(self) -> bool:
@@ -114,7 +115,7 @@ class LoadSummary:
         out |= {"mode": "closed" if self.asked_rate_per_s is None else "open", "concurrency": self.concurrency}
         out |= {"asked_rate_per_s": self.asked_rate_per_s, "duration_s": self.duration_s, "lag_p99_ms": self.lag_p99_ms}
         out |= {"service_ms": dict(self.service), "generator": dataclasses.asdict(self.generator)}
-        out |= {"over_time": list(self.over_time), "model": self.model, "version": self.version}
+        out |= {"over_time": list(self.over_time), "model": self.model, "version": self.version, "rows": self.rows}
         return out
 
 
@@ -130,6 +131,7 @@ def judge(
     confidence: float = 0.95,
     model: str = "",
     version: str = "",
+    rows: str = "",
 ) -> LoadSummary:
     """Judge counted calls against a latency objective.
 
@@ -151,6 +153,8 @@ def judge(
         One-sided error of each bound at this look.
     confidence
         Of the percentiles' two-sided intervals.
+    model, version, rows
+        What was under test and what it was sent; kept with the result.
 
     Raises
     ------
@@ -195,6 +199,7 @@ def judge(
         over_time=_over_time(np.asarray(samples.start_s), latency, failed),
         model=model,
         version=version,
+        rows=rows,
     )
 
 
@@ -302,6 +307,8 @@ def table(summary: LoadSummary) -> str:
         f"  generator: {summary.generator.cpu_ms_per_request:.2f} ms CPU a request, {summary.generator.cpu_share:.0%} of a core, "
         f"lag p99 {summary.lag_p99_ms:.1f} ms" + ("" if summary.valid else "  ← INVALID")
     )
+    if summary.rows:
+        lines.append(f"  rows:   {summary.rows}")
     lines.append(chart(summary))
     lines.append(f"  {summary.verdict.value.upper()} against p99 < {summary.objective_ms:g} ms: {summary.reason}")
     return "\n".join(lines)

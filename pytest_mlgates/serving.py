@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_mlgates import cost
+from pytest_mlgates.config import Endpoint, Settings
 from pytest_mlgates.endpoint import workers
 from pytest_mlgates.endpoint.app import EndpointApp
 from pytest_mlgates.endpoint.lookup import STAGES, look_up
@@ -28,7 +29,7 @@ from pytest_mlgates.endpoint.predictionlog import PredictionLog
 from pytest_mlgates.endpoint.routes import Routes, RoutesFile, Target
 from pytest_mlgates.endpoint.scorer import Scorer
 from pytest_mlgates.endpoint.service import ScoringService
-from pytest_mlgates.errors import MlgatesError, ModelNotFound, ModelUnusable, RegistryUnavailable
+from pytest_mlgates.errors import ConfigError, MlgatesError, ModelNotFound, ModelUnusable, RegistryUnavailable
 from pytest_mlgates.ports import ModelRegistry, Predictor
 from pytest_mlgates.wiring import Project
 
@@ -222,14 +223,17 @@ def serve(
     token: str,
     follow_every_s: float = 5.0,
     log_predictions: bool = True,
-    hash_columns: tuple[str, ...] = (),
-    max_rows: int = 10_000,
-    max_body: int = 1_048_576,
+    limits: Endpoint | None = None,
 ) -> None:
-    """Serve what the routes in ``options.state`` name, until the process is told to stop."""
+    """Serve what the routes in ``options.state`` name, until the process is told to stop.
+
+    ``limits`` stands for the settings' ``[models."NAME".endpoint]``.
+    """
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("pytest_mlgates.endpoint").setLevel(logging.INFO)
     metrics = Metrics()
+    name = RoutesFile(options.state).read().model
+    limits = limits or endpoint_limits(project.settings, name)
 
     def make_app() -> Any:
         state = RoutesFile(options.state)
@@ -239,11 +243,13 @@ def serve(
         preloaded = {}
         for target in named:
             predictor = source.load(target, f"{routes.model} v{target.version}")
-            scorer = Scorer(predictor, routes.model, target.version, max_rows=max_rows)
+            scorer = Scorer(predictor, routes.model, target.version, max_rows=limits.max_rows)
             if target.proven:
                 scorer.compile()
             preloaded[target.folder, target.proven != ""] = scorer
-        service = ScoringService(source, state, metrics, preloaded=preloaded, follow_every_s=follow_every_s, max_rows=max_rows)
+        service = ScoringService(
+            source, state, metrics, preloaded=preloaded, follow_every_s=follow_every_s, max_rows=limits.max_rows
+        )
         prediction_log = None
         if log_predictions:
             importlib.import_module(
@@ -251,10 +257,9 @@ def serve(
             )  # before the fork: its pages are shared, and the first append need not wait for it
             salt = os.environ.get("MLGATES_LOG_SALT", "")
             spool = options.state / "spool"
-            prediction_log = PredictionLog(project.lakehouse, spool, metrics, hash_columns=hash_columns, salt=salt)
-        return EndpointApp(service, metrics, prediction_log=prediction_log, token=token, max_body=max_body)
+            prediction_log = PredictionLog(project.lakehouse, spool, metrics, hash_columns=limits.hash_columns, salt=salt)
+        return EndpointApp(service, metrics, prediction_log=prediction_log, token=token, max_body=limits.max_body_bytes)
 
-    name = RoutesFile(options.state).read().model
     with cost.metered(project.lakehouse, "endpoint", name, cost_center=project.settings.cost.center(name)) as meter:
         try:
             workers.run(options, metrics, make_app)
@@ -262,6 +267,14 @@ def serve(
             answered = metrics.requests()
             meter.calls = sum(answered.values())
             meter.errors = sum(count for status, count in answered.items() if status >= 500)
+
+
+def endpoint_limits(settings: Settings, model: str) -> Endpoint:
+    """The settings' ``[models."NAME".endpoint]``; the defaults for a model that the settings do not name."""
+    try:
+        return settings.model(model).endpoint
+    except ConfigError:
+        return Endpoint()
 
 
 def control(project: Project, options: workers.ServerOptions, *, folder: Path, token: str, per_minute: float = 600.0) -> None:
@@ -273,9 +286,9 @@ def control(project: Project, options: workers.ServerOptions, *, folder: Path, t
 
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
-    def launch(model: str, state: Path, count: int) -> RunningEndpoint:
+    def launch(model: str, state: Path, count: int, port: int) -> RunningEndpoint:
         settings = project.settings.path
-        return server.start(settings, model=model, state=state, workers=count, token=token, routes=True)
+        return server.start(settings, model=model, state=state, workers=count, port=port, token=token, routes=True)
 
     def make_app() -> Any:
         return ControlApp(EndpointManager(folder, RegistrySource(project), launch), token=token, per_minute=per_minute)

@@ -89,7 +89,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     PREDICTION_LOG: pa.schema(
         [
             ("request_id", _text), ("logged_at", _time), ("model_name", _text), ("model_version", _text), ("inputs", _text),
-            ("prediction", _float), ("latency_ms", _float),
+            ("prediction", _float), ("latency_ms", _float), ("answer", _text),
         ]
     ),
     # `event` is fired | escalated | resolved | suppressed | delivered | failed | dead | test | summary; a delivery says in

@@ -31,13 +31,18 @@ def endpoint() -> None:
 @click.option("--state", "state", type=click.Path(path_type=Path), help="Folder of the endpoint's state.")
 @click.option("--follow-every", default=5.0, show_default=True, help="Seconds between two looks at the registry; 0: never.")
 @click.option("--prediction-log/--no-prediction-log", default=True, show_default=True, help="Log predictions to lh_gold.")
-@click.option("--hash-column", multiple=True, help="Column with personal data, hashed in the log (salt: MLGATES_LOG_SALT).")
+@click.option(
+    "--hash-column", multiple=True, help="Column with personal data, hashed in the log (salt: MLGATES_LOG_SALT); may repeat."
+)
+@click.option("--max-rows", type=click.IntRange(1), help="Rows of one request (default: the settings', else 10,000).")
+@click.option("--max-body", type=click.IntRange(1), help="Bytes of one request (default: the settings', else 4 MiB).")
 @click.option("--from-routes", is_flag=True, hidden=True, help="Serve the routes in --state as they are.")
 @click.option("--log-level", default="warning", hidden=True)
 @click.pass_context
 def serve(
     context: click.Context, model: str | None, stage: str, host: str, port: int, workers: int, insecure_local: bool,
     state: Path | None, follow_every: float, prediction_log: bool, hash_column: tuple[str, ...], from_routes: bool, log_level: str,
+    max_rows: int | None, max_body: int | None,
 ) -> None:  # fmt: skip
     """Serve models:/MODEL/STAGE: POST /score, GET /health, /schema, /metrics, /openapi.json."""
     need("gunicorn", "msgspec", "uvloop")
@@ -62,6 +67,9 @@ def serve(
     )
     if workers < 2:
         click.echo("warning: one worker answers nothing while it restarts; minInstances >= 2 is advised", err=True)
+    limits = serving.endpoint_limits(project.settings, name)
+    given = {"hash_columns": (*limits.hash_columns, *hash_column), "max_rows": max_rows, "max_body_bytes": max_body}
+    limits = limits.model_copy(update={key: value for key, value in given.items() if value is not None})
     options = ServerOptions(state=folder, host=host, port=port, workers=workers, log_level=log_level)
     serving.serve(
         project,
@@ -70,7 +78,7 @@ def serve(
         token=token,
         follow_every_s=follow_every,
         log_predictions=prediction_log,
-        hash_columns=hash_column,
+        limits=limits,
     )
 
 
@@ -247,12 +255,25 @@ def rollback(base: str, workspace: str, model: str, wait_s: float, name: str) ->
 @click.option("--name", required=True)
 @click.option("--version", required=True, help="Version that gets 5, then 50, then 100 % of the traffic.")
 @click.option("--min-calls", default=200, show_default=True, help="Answers per step before the next.")
-@click.option("--objective-ms", default=200.0, show_default=True)
+@click.option("--objective-ms", default=200.0, show_default=True, help="At most 1 % of the answers may take longer.")
+@click.option("--max-error-share", default=0.01, show_default=True, help="Share of requests that may fail.")
+@click.option(
+    "--max-mean-shift", default=0.5, show_default=True, help="Of the mean prediction, in the champion's standard deviations."
+)
+@click.option(
+    "--step", "steps", multiple=True, type=float, help="Share of the traffic in percent; may repeat (default: 5, 50, 100)."
+)
+@click.option("--step-timeout", default=600.0, show_default=True, help="Seconds in which a step must see --min-calls answers.")
 def canary(
-    base: str, workspace: str, model: str, wait_s: float, name: str, version: str, min_calls: int, objective_ms: float
-) -> None:
+    base: str, workspace: str, model: str, wait_s: float, name: str, version: str, min_calls: int, objective_ms: float,
+    max_error_share: float, max_mean_shift: float, steps: tuple[float, ...], step_timeout: float,
+) -> None:  # fmt: skip
     """Roll a version out in steps that stop themselves on errors, slow answers or a shifted prediction mean."""
-    fields = {"version": version, "limits": {"min_calls": min_calls, "objective_ms": objective_ms}}
+    limits = {
+        "min_calls": min_calls, "objective_ms": objective_ms, "max_error_share": max_error_share, "max_mean_shift": max_mean_shift,
+    }  # fmt: skip
+    fields: dict[str, Any] = {"version": version, "limits": limits, "stepTimeoutSeconds": step_timeout}
+    fields |= {"steps": steps} if steps else {}
     _print(_plane(base, workspace, model).action(name, "canary", fields, wait_s=wait_s))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
 
@@ -16,7 +17,7 @@ from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
 @click.option("--n", default=1000, show_default=True, type=click.IntRange(1), help="Counted calls (warm-up apart).")
 @click.option("--concurrency", default=8, show_default=True, type=click.IntRange(1), help="Calls in flight at once.")
 @click.option("--rate", type=float, help="Open loop: this many requests a second, whatever the server does.")
-@click.option("--duration", type=float, help="Seconds of the open loop (default 60).")
+@click.option("--duration", type=float, help="Seconds of the open loop (default: --n calls if given, else 60).")
 @click.option("--objective-ms", default=200.0, show_default=True, help="Limit that 99 % of the calls must keep.")
 @click.option(
     "--payload", type=click.Path(path_type=Path), help="Rows to send: JSON, .csv, .parquet (default: made from /schema)."
@@ -52,6 +53,9 @@ def loadtest(
         raise UsageProblem("--master HOST[:PORT] and --workers N belong together: the master waits for that many workers")
     if duration is not None and rate is None:
         raise UsageProblem("--duration belongs to an open loop; give --rate too")
+    n_given = context.get_parameter_source("n") is ParameterSource.COMMANDLINE
+    if n_given and duration is not None:
+        raise UsageProblem("--n and --duration both say how long the open loop is; give one of them")
     from pytest_mlgates import load
     from pytest_mlgates.results import Verdict
     from pytest_mlgates.services import load_run
@@ -69,7 +73,7 @@ def loadtest(
         click.echo(f"highest rate that holds p99 < {objective_ms:g} ms: {found.best_per_s:.0f}/s")
         summary = next((s for s in reversed(found.steps) if s.verdict is Verdict.PASS), found.steps[-1])
     else:
-        calls = n if rate is None else max(round(rate * (duration or 60.0)), 1)
+        calls = n if rate is None or (duration is None and n_given) else max(round(rate * (duration or 60.0)), 1)
         summary = load_run.run(uri, n=calls, rate_per_s=rate, **common)
     click.echo(load.table(summary))
     if json_path is not None:

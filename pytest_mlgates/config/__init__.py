@@ -7,6 +7,7 @@ or the environment for a threshold.
 
 from __future__ import annotations
 
+from pytest_mlgates.config.endpoint import Endpoint
 from pytest_mlgates.config.gates import CHECKS, GATES, Checks, Gates
 from pytest_mlgates.config.load import SETTINGS_NAME, TEMPLATE, find_settings, load_settings, parse_settings
 from pytest_mlgates.config.loop import (
@@ -35,6 +36,7 @@ __all__ = [
     "Checks",
     "Cost",
     "Drift",
+    "Endpoint",
     "FabricJob",
     "Gates",
     "ModelSettings",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pytest_mlgates.config.base import Count, Positive, Section
+from pytest_mlgates.config.endpoint import Endpoint
 from pytest_mlgates.config.gates import CHECKS, GATES, Checks, Gates
 from pytest_mlgates.config.loop import Alerts, Drift, Retrain
 from pytest_mlgates.errors import ConfigError, nearest
@@ -32,6 +33,7 @@ class ModelSettings(Section):
     checks: Checks = Checks()
     drift: Drift = Drift()
     retrain: Retrain = Retrain()
+    endpoint: Endpoint = Endpoint()
 
     @field_validator("sensitive", mode="before")
     @classmethod
@@ -134,6 +136,6 @@ class Settings(Section):
 
     def digest(self, name: str) -> str:
         """``sha256:`` over everything that decides about one model: its gates, checks and policy, not paths."""
-        model = self.model(name).model_dump(mode="json", by_alias=True, exclude={"drift", "retrain"})
+        model = self.model(name).model_dump(mode="json", by_alias=True, exclude={"drift", "retrain", "endpoint"})
         text = json.dumps(model, sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -86,7 +86,7 @@ class EndpointApp:
         self._log = prediction_log
         if prediction_log is not None:
             service.on_shadow = functools.partial(_put, prediction_log)
-        self._expected = f"Bearer {token}".encode() if token else b""
+        self._token = token.encode()
         self.max_body = max_body
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count()
@@ -166,8 +166,12 @@ class EndpointApp:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
+    def refused(self, status: int) -> None:
+        """Count what the connection refused before it was a request."""
+        self._metrics.answered(status, 0.0)
+
     def _allowed(self, authorization: bytes) -> bool:
-        return not self._expected or hmac.compare_digest(authorization, self._expected)
+        return bearer_is(self._token, authorization)
 
     def _admitted(self, method: str, authorization: bytes, body: bytes | None) -> bytes:
         if method != "POST":
@@ -266,13 +270,19 @@ class EndpointApp:
         return (200 if state["status"] == "ok" else 503), self._encode(state)
 
     def _metrics_text(self) -> tuple[int, bytes]:
-        return 200, self._metrics.text(f'model="{self._service.model}"').encode()
+        return 200, self._metrics.text(self._service.model).encode()
 
     def _schema(self) -> tuple[int, bytes]:
         return 200, self._encode(self._service.schema())
 
     def _openapi(self) -> tuple[int, bytes]:
         return 200, self._encode(openapi.document(self._service.schema()))
+
+
+def bearer_is(token: bytes, authorization: bytes) -> bool:
+    """Whether an Authorization header carries this token; an empty token asks for none."""
+    scheme, _, given = authorization.partition(b" ")
+    return not token or (scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token))
 
 
 def _put(log: PredictionLog, scorer: Scorer, rows: Rows, predictions: list[Any], latency_ms: float, request_id: str) -> None:

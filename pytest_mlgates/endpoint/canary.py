@@ -8,10 +8,13 @@ mean of its predictions leave what is allowed with a bound, not with a point est
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from pytest_mlgates.errors import EndpointError
 
 STEPS = (5.0, 50.0, 100.0)
 _EDGES_MS = tuple(0.25 * 1.25**i for i in range(56))  # 0.25 ms to 53 s in steps of a quarter
@@ -153,6 +156,22 @@ def _shift(canary: VersionStats, champion: VersionStats, alpha: float) -> tuple[
     gap = abs(canary.mean - champion.mean) / sd
     se = math.sqrt(canary.variance / canary.predictions + champion.variance / champion.predictions) / sd
     return gap, gap - float(ndtri(1 - alpha)) * se
+
+
+def check_steps(steps: Sequence[float]) -> None:
+    """Raise EndpointError unless the shares rise, from above 0 to 100 %."""
+    if not steps or steps[-1] != 100 or steps[0] <= 0 or any(b <= a for a, b in itertools.pairwise(steps)):
+        listed = ", ".join(f"{s:g}" for s in steps) or "none"
+        raise EndpointError(f"the canary's steps are {listed}; expected shares in percent that rise to 100, such as 5, 50, 100")
+
+
+def since(
+    before: Mapping[int, Mapping[str, VersionStats]], now: Mapping[int, Mapping[str, VersionStats]], version: str
+) -> VersionStats:
+    """What the workers that live now have answered with a version since ``before``; a worker that died takes its counts along."""
+    none = VersionStats()
+    gained = (stats.get(version, none) - before.get(worker, {}).get(version, none) for worker, stats in now.items())
+    return sum(gained, start=none)
 
 
 def merged(parts: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, VersionStats]:

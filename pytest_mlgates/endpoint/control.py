@@ -6,7 +6,7 @@ Whatever takes time answers 202 with ``Location`` and ``Retry-After`` and goes o
 from __future__ import annotations
 
 import asyncio
-import hmac
+import dataclasses
 import logging
 import time
 import uuid
@@ -19,15 +19,16 @@ import httpx
 import msgspec
 
 from pytest_mlgates.endpoint import canary, definition, fabric
-from pytest_mlgates.endpoint.app import Receive, Scope, Send
+from pytest_mlgates.endpoint.app import Receive, Scope, Send, bearer_is
 from pytest_mlgates.endpoint.manager import EndpointManager, ManagedEndpoint
 from pytest_mlgates.endpoint.schema import BadRequest
-from pytest_mlgates.errors import MlgatesError
+from pytest_mlgates.errors import MlgatesError, nearest
 
 log = logging.getLogger("pytest_mlgates.endpoint")
 
 _MAX_BODY = 1_048_576
 _KEPT_OPERATIONS = 1000
+_WATCH_EVERY_S = 1.0
 _CODES = {
     400: "InvalidJson",
     401: "Unauthorized",
@@ -112,7 +113,6 @@ class ControlApp:
     def __init__(self, manager: EndpointManager, *, token: str = "", per_minute: float = 600.0) -> None:
         self._manager = manager
         self._operations = Operations()
-        self._expected = f"Bearer {token}".encode() if token else b""
         self._token = token
         self._limit = RateLimit(per_minute)
         self._forward: httpx.AsyncClient | None = None
@@ -142,15 +142,25 @@ class ControlApp:
         await send({"type": "http.response.start", "status": status, "headers": raw})
         await send({"type": "http.response.body", "body": content})
 
+    async def _watch(self) -> None:
+        """A server that has ended unasked is started again."""
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            await asyncio.get_running_loop().run_in_executor(None, self._manager.revive)
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
+        watching: asyncio.Task[None] | None = None
         while True:
             message = await receive()
             loop = asyncio.get_running_loop()
             if message["type"] == "lifespan.startup":
                 self._forward = httpx.AsyncClient(timeout=30.0)
                 await loop.run_in_executor(None, self._manager.reopen)
+                watching = loop.create_task(self._watch())
                 await send({"type": "lifespan.startup.complete"})
             else:
+                if watching is not None:
+                    watching.cancel()
                 if self._forward is not None:
                     await self._forward.aclose()
                 await loop.run_in_executor(None, self._manager.stop)
@@ -162,7 +172,7 @@ class ControlApp:
         if path == "/health":
             return 200, {"status": "ok"}, {}
         headers = dict(scope["headers"])
-        if self._expected and not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
+        if not bearer_is(self._token.encode(), headers.get(b"authorization", b"")):
             raise BadRequest("a bearer token is needed: Authorization: Bearer TOKEN", status=401)
         body = await _body(receive)
         parts = [unquote(part) for part in path.strip("/").split("/")]
@@ -237,19 +247,8 @@ class ControlApp:
             version = fields.get("version")
             return self._operations.start(lambda: endpoint.shadow(None if version is None else str(version)))
         if action == "canary":
-            return self._operations.start(lambda: self._canary(endpoint, fields))
+            return self._operations.start(_canary(endpoint, fields))
         raise BadRequest(f"no such action: {action}; rollback, shadow or canary", status=404)
-
-    def _canary(self, endpoint: ManagedEndpoint, fields: Mapping[str, Any]) -> None:
-        try:
-            limits = msgspec.convert(fields.get("limits", {}), canary.CanaryLimits)
-            steps = msgspec.convert(fields.get("steps", canary.STEPS), tuple[float, ...])
-            timeout_s = msgspec.convert(fields.get("stepTimeoutSeconds", 600.0), float)
-        except msgspec.ValidationError as error:
-            raise BadRequest(f"the canary does not fit: {error}") from None
-        decision = endpoint.run_canary(str(fields.get("version", "")), limits, steps=steps, step_timeout_s=timeout_s)
-        if decision.action != "go":
-            raise BadRequest(f"the canary was stopped: {decision.reason}")
 
     async def _score(self, method: str, path: str, model: str, headers: Mapping[bytes, bytes], body: bytes) -> Answer:
         """Hand a Fabric scoring request to the server that serves the model's endpoint; it knows the shape itself."""
@@ -266,6 +265,33 @@ class ControlApp:
         answer = await self._forward.post(endpoint.uri.removesuffix("/score") + path, content=body, headers=sent)
         kept = {k: v for k, v in answer.headers.items() if k in ("x-request-id", "x-model-version", "retry-after")}
         return answer.status_code, answer.content, kept
+
+
+class _CanaryBody(msgspec.Struct, forbid_unknown_fields=True):
+    version: str
+    limits: dict[str, float] = {}
+    steps: tuple[float, ...] = canary.STEPS
+    stepTimeoutSeconds: float = 600.0  # noqa: N815 in the style of the tutorial's names
+
+
+def _canary(endpoint: ManagedEndpoint, fields: Mapping[str, Any]) -> Callable[[], None]:
+    """The work that a request for a canary asks for. Raises BadRequest or EndpointError before anything is done."""
+    try:
+        wanted = msgspec.convert(fields, _CanaryBody)
+        known = {field.name for field in dataclasses.fields(canary.CanaryLimits)}
+        for name in wanted.limits.keys() - known:
+            raise BadRequest(f"the canary has no limit {name!r}; {nearest(name, known)}", column="limits")
+        limits = msgspec.convert(fields.get("limits", {}), canary.CanaryLimits)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the canary does not fit: {error}") from None
+    canary.check_steps(wanted.steps)
+
+    def work() -> None:
+        found = endpoint.run_canary(wanted.version, limits, steps=wanted.steps, step_timeout_s=wanted.stepTimeoutSeconds)
+        if found.action != "go":
+            raise BadRequest(f"the canary was stopped: {found.reason}")
+
+    return work
 
 
 def _warnings(wanted: definition.Definition) -> dict[str, Any]:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
+import math
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -32,8 +35,13 @@ from pytest_mlgates.errors import EndpointError, MlgatesError
 ACKNOWLEDGE_WAIT_S = 60.0
 _POLL_S = 0.05
 
-Launch = Callable[[str, Path, int], RunningEndpoint]
-"""Starts a server for (model, state folder, workers) on the routes that lie there."""
+_REVIVE_PAUSE_S = 30.0
+_PORT_WAIT_S = 2.0
+
+Launch = Callable[[str, Path, int, int], RunningEndpoint]
+"""Starts a server for (model, state folder, workers, port or 0) on the routes that lie there."""
+
+log = logging.getLogger("pytest_mlgates.endpoint")
 
 
 class ManagedEndpoint:
@@ -47,6 +55,7 @@ class ManagedEndpoint:
         self._state = RoutesFile(folder)
         self._lock = threading.Lock()
         self._running: RunningEndpoint | None = None
+        self._revived = -math.inf
         self.status = "Provisioning"
         self.failure = ""
         self.canary: dict[str, Any] | None = None
@@ -64,9 +73,12 @@ class ManagedEndpoint:
         with self._lock:
             address = server.address(self.folder)
             pid = _pid(self.folder)
-            if address and pid and _serves(address):
-                self._running = RunningEndpoint(f"{address}/score", pid, self.folder)
-            elif not self.definition.paused:
+            before = RunningEndpoint(f"{address}/score", pid, self.folder) if address and pid else None
+            if self.definition.paused:
+                pass
+            elif before is not None and not before.ended() and _serves(before.base):
+                self._running = before
+            else:
                 self._start(self.definition.minInstances)
             self.status = "Succeeded"
 
@@ -80,7 +92,7 @@ class ManagedEndpoint:
                 self._route(wanted)
                 if wanted.paused:
                     self._stop()
-                elif self._running is None:
+                elif self._running is None or self._running.ended():
                     self._start(wanted.minInstances)
                 else:
                     self._scale(before.minInstances if before else wanted.minInstances, wanted.minInstances)
@@ -91,6 +103,23 @@ class ManagedEndpoint:
             self.definition = wanted
             self._save()
             self.status = "Succeeded"
+
+    def revive(self) -> None:
+        """Start the server again where it has ended unasked, on the port that its callers know."""
+        if self._running is None or not self._running.ended() or not self._lock.acquire(blocking=False):
+            return
+        try:
+            if time.monotonic() < self._revived + _REVIVE_PAUSE_S or self.definition is None:
+                return
+            self._revived = time.monotonic()
+            log.warning("endpoint %s: its server (process %d) has ended; started again", self.folder.name, self._running.pid)
+            self.status = "Updating"
+            self._start(self.definition.minInstances)
+            self.status, self.failure = "Succeeded", ""
+        except MlgatesError as error:
+            self.status, self.failure = "Failed", str(error)
+        finally:
+            self._lock.release()
 
     def rollback(self) -> None:
         """Return to the routes before the last change. Raises EndpointError where there are none."""
@@ -123,7 +152,14 @@ class ManagedEndpoint:
         steps: tuple[float, ...] = canary.STEPS,
         step_timeout_s: float = 600.0,
     ) -> canary.Decision:
-        """Give ``version`` the steps' shares in turn, as long as `canary.decide` agrees; otherwise everything goes back to the champion."""
+        """Give ``version`` the steps' shares in turn, as long as `canary.decide` agrees; otherwise everything goes back to the champion.
+
+        Raises
+        ------
+        EndpointError
+            The steps do not rise to 100, nothing runs, or a worker cannot serve the version; the champion has all the traffic then.
+        """
+        canary.check_steps(steps)
         with self._lock:
             first = self._state.read()
             if self._running is None or len(first.targets) != 1:
@@ -132,14 +168,23 @@ class ManagedEndpoint:
             if champion.version == version:
                 raise EndpointError(f"version {version} is what is served already")
             new = self._target(version, 100.0)
-            decision = canary.Decision("wait", "")
-            for percent in steps:
-                decision = self._canary_step(first, champion, new, percent, limits, step_timeout_s)
+            decision = canary.Decision("stop", "it was broken off")
+            self.status = "Updating"
+            try:
+                for percent in steps:
+                    decision = self._canary_step(first, champion, new, percent, limits, step_timeout_s)
+                    if decision.action != "go":
+                        break
+            except BaseException:
+                decision = canary.Decision("stop", "it was broken off")
+                raise
+            finally:
+                self.canary = {**(self.canary or {}), "action": decision.action, "reason": decision.reason}
                 if decision.action != "go":
                     self._write(dataclasses.replace(self._state.read(), targets=(champion,), selector=first.selector))
                     self._settle()
-                    break
-            self.canary = {**(self.canary or {}), "action": decision.action, "reason": decision.reason}
+                replace_json(self.folder / "previous.json", first.to_dict())  # a rollback undoes the canary, not its last step
+                self.status = "Succeeded"
             if decision.action == "go" and self.definition is not None:
                 self.definition = msgspec.structs.replace(self.definition, modelVersion=version, trafficSplit={version: 100.0})
                 self._save()
@@ -180,9 +225,9 @@ class ManagedEndpoint:
         """What is served now."""
         return self._state.read()
 
-    def stats(self) -> dict[str, canary.VersionStats]:
-        """Answers by version, over the workers that live."""
-        return canary.merged(w.get("stats", {}) for w in self._state.workers().values())
+    def stats(self) -> dict[int, dict[str, canary.VersionStats]]:
+        """Answers by worker and version, of the workers that live."""
+        return {pid: canary.merged([w.get("stats", {})]) for pid, w in self._state.workers().items()}
 
     def _canary_step(
         self, first: Routes, champion: Target, new: Target, percent: float, limits: canary.CanaryLimits, timeout_s: float
@@ -192,11 +237,10 @@ class ManagedEndpoint:
         self._write(dataclasses.replace(first, targets=share if percent < 100 else share[:1], selector=""))
         self._settle()
         deadline = time.monotonic() + timeout_s
-        champion_before = canary.VersionStats()  # all of the champion's answers are its reference, not this step's alone
         while True:
             now = self.stats()
-            seen = now.get(new.version, canary.VersionStats()) - before.get(new.version, canary.VersionStats())
-            reference = now.get(champion.version, canary.VersionStats()) - champion_before
+            seen = canary.since(before, now, new.version)
+            reference = canary.since({}, now, champion.version)  # all of its answers, not this step's alone
             decision = canary.decide(seen, reference, limits)
             self.canary = {"version": new.version, "percent": percent, "action": decision.action, "reason": decision.reason}
             if decision.action != "wait":
@@ -257,13 +301,12 @@ class ManagedEndpoint:
 
     def _start(self, workers: int) -> None:
         shutil.rmtree(self.folder / "workers", ignore_errors=True)
-        self._running = self._launch(self.model, self.folder, workers)
+        self._running = self._launch(self.model, self.folder, workers, _port_before(self.folder))
 
     def _stop(self) -> None:
         if self._running is not None:
             self._running.stop()
             self._running = None
-        (self.folder / "server.json").unlink(missing_ok=True)
 
     def _scale(self, before: int, after: int) -> None:
         """Tell the supervisor to start or end workers, one signal each."""
@@ -312,6 +355,11 @@ class EndpointManager:
             self._known[model, wanted.name] = endpoint
             return endpoint
 
+    def revive(self) -> None:
+        """Start the servers again that have ended unasked."""
+        for endpoint in list(self._known.values()):
+            endpoint.revive()
+
     def get(self, model: str, name: str) -> ManagedEndpoint:
         """Return an endpoint. Raises BadRequest (404)."""
         try:
@@ -350,6 +398,21 @@ def _pid(folder: Path) -> int | None:
         return int(json.loads((folder / "server.json").read_bytes())["pid"])
     except (FileNotFoundError, ValueError, KeyError):
         return None
+
+
+def _port_before(folder: Path) -> int:
+    """The port that this endpoint's last server had, where it is free: a scoring URI outlives a pause and a crash; else 0."""
+    before = server.listening(folder)
+    if before is None:
+        return 0
+    deadline = time.monotonic() + _PORT_WAIT_S  # workers whose supervisor was killed need a moment to see it
+    while time.monotonic() < deadline:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(before)
+            return before[1]
+        time.sleep(_POLL_S)
+    return 0
 
 
 def _serves(address: str) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 MAX_WORKERS = 64
 BUCKETS_MS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0)
-STATUSES = (200, 400, 401, 404, 405, 413, 422, 429, 500, 503)
+STATUSES = (200, 400, 401, 404, 405, 413, 422, 429, 431, 500, 503)
 _COUNTERS = ("rows", "log_accepted", "log_written", "log_dropped", "shadow_scored", "shadow_failed", "latency_sum_ms")
 _WIDTH = len(STATUSES) + len(BUCKETS_MS) + 1 + len(_COUNTERS)
 
@@ -30,9 +30,9 @@ class Metrics:
         self._bucket0 = len(STATUSES)
         self._counter = {name: len(STATUSES) + len(BUCKETS_MS) + 1 + i for i, name in enumerate(_COUNTERS)}
 
-    def take_row(self, worker: int) -> None:
-        """Count in the row of this worker number from now on; a replacement goes on where its predecessor stopped."""
-        self._row = self._all[worker % MAX_WORKERS]
+    def take_row(self, row: int) -> None:
+        """Count in this row from now on, as its only writer; a replacement goes on where its predecessor stopped."""
+        self._row = self._all[row]
 
     def answered(self, status: int, latency_ms: float) -> None:
         """Count one scoring request."""
@@ -53,8 +53,10 @@ class Metrics:
         """Scoring requests by status, over all workers."""
         return {status: int(self._all[:, i].sum()) for status, i in self._status.items()}
 
-    def text(self, labels: str) -> str:
-        """Prometheus text format, version 0.0.4; ``labels`` such as ``model="x"`` is put on every sample."""
+    def text(self, model: str) -> str:
+        """Prometheus text format, version 0.0.4; every sample carries the model's name."""
+        quoted = model.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+        labels = f'model="{quoted}"'
         lines = ["# TYPE mlgates_endpoint_requests_total counter"]
         lines += [f'mlgates_endpoint_requests_total{{{labels},status="{s}"}} {n}' for s, n in self.requests().items() if n]
         lines.append("# TYPE mlgates_endpoint_latency_ms histogram")

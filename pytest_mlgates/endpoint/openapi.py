@@ -11,24 +11,19 @@ _JSON_TYPES: dict[str, dict[str, Any]] = {
     "integer": {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
     "boolean": {"type": "boolean"},
     "string": {"type": ["string", "null"]},
+    "datetime": {"type": ["string", "null"], "format": "date-time"},
 }
 
 
 def document(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the OpenAPI document for what ``/schema`` answers."""
     columns = schema["inputSignature"]
-    row = {
-        "type": "array",
-        "prefixItems": [_JSON_TYPES.get(c["type"], {}) for c in columns],
-        "minItems": len(columns),
-        "maxItems": len(columns),
-    }
-    names = {
-        "type": "array",
-        "prefixItems": [{"const": c["name"]} for c in columns],
-        "minItems": len(columns),
-        "maxItems": len(columns),
-    }
+    row: dict[str, Any] = {"type": "array"}
+    names: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+    if columns:  # a model without a signature takes what comes
+        length = {"minItems": len(columns), "maxItems": len(columns)}
+        row |= {"prefixItems": [_JSON_TYPES.get(c["type"], {}) for c in columns], **length}
+        names = {"type": "array", "prefixItems": [{"const": c["name"]} for c in columns], **length}
     data = {"type": "array", "items": row, "minItems": 1}
     tutorial = {
         "type": "object",

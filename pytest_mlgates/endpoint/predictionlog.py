@@ -20,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +36,7 @@ log = logging.getLogger("pytest_mlgates.endpoint")
 
 SPOOL_EVERY_S = 0.25
 MAX_SLOTS = 64
+_FIELDS = 8
 
 # request id, time (s), model, version, columns, one list of values per row, predictions, latency (ms)
 Record = tuple[str, float, str, str, Sequence[str], list[list[Any]], list[Any], float]
@@ -88,8 +90,7 @@ class PredictionLog:
         self._lock: IO[str] | None = None
         self._slot = -1
         self._seq = 0
-        self._segment: IO[bytes] | None = None
-        self._segment_rows = 0
+        self._segment: FileIO | None = None
 
     def start(self) -> None:
         """Take a slot and begin writing."""
@@ -163,15 +164,22 @@ class PredictionLog:
         self._ship_all()
 
     def _drain(self) -> None:
-        lines = []
-        while self._queue:
-            lines += self._lines(self._queue.popleft())
-        if not lines:
+        records = [self._queue.popleft() for _ in range(len(self._queue))]
+        if not records:
             return
-        if self._segment is None:
-            self._segment = (self._spool / f"{self._slot}-{self._seq}.jsonl").open("ab")
-        self._segment.write(b"\n".join(lines) + b"\n")
-        self._segment.flush()
+        size = 0
+        try:
+            if self._segment is None:
+                self._segment = (self._spool / f"{self._slot}-{self._seq}.jsonl").open("ab", buffering=0)
+            size = self._segment.tell()
+            rest = memoryview(b"".join(line + b"\n" for record in records for line in self._lines(record)))
+            while rest:
+                rest = rest[self._segment.write(rest) :]
+        except OSError as error:  # a full disk: what was half written is taken back, the records wait for room
+            log.warning("prediction log: not spooled yet: %s", error)
+            self._queue.extendleft(reversed(records))
+            if self._segment is not None:
+                self._segment.truncate(size)
 
     def _lines(self, record: Record) -> list[bytes]:
         request_id, when, model, version, columns, values, predictions, latency_ms = record
@@ -181,8 +189,9 @@ class PredictionLog:
             for name in self._hashed & inputs.keys():
                 inputs[name] = self._hash(inputs[name])
             number = float(prediction) if isinstance(prediction, (int, float)) else None
+            answer = None if number is not None else msgspec.json.encode(prediction).decode()
             text = msgspec.json.encode(inputs).decode()
-            out.append(msgspec.json.encode((request_id, int(when * 1e6), model, version, text, number, latency_ms)))
+            out.append(msgspec.json.encode((request_id, int(when * 1e6), model, version, text, number, latency_ms, answer)))
         return out
 
     def _hash(self, value: Any) -> str | None:
@@ -210,7 +219,7 @@ class PredictionLog:
         rows = []
         for line in path.read_bytes().splitlines():
             try:
-                rows.append(msgspec.json.decode(line))
+                rows.append([*msgspec.json.decode(line), None][:_FIELDS])
             except msgspec.DecodeError:  # the last line of a killed worker may be half a line
                 log.warning("prediction log: a torn line in %s was left out", path.name)
         seq = int(path.stem.split("-")[1])
@@ -232,6 +241,8 @@ class PredictionLog:
 
 def _table(rows: list[list[Any]]) -> pa.Table:
     schema = SCHEMAS[PREDICTION_LOG]
+    if not any(row[-1] for row in rows):  # numbers only: a table that was made before it had `answer` takes them too
+        schema, rows = schema.remove(schema.get_field_index("answer")), [row[:-1] for row in rows]
     columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
     columns[1] = tuple(dt.datetime.fromtimestamp(us / 1e6, dt.UTC) for us in columns[1])
     return pa.table(

@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._now: Now | None = getattr(host.asgi, "answer", None)
         self._max_body = int(getattr(host.asgi, "max_body", MAX_BODY))
+        self._count_refused: Callable[[int], None] | None = getattr(host.asgi, "refused", None)
         self._transport: Any = None
         self._parser: Any = None
         self._ready: deque[_Request] = deque()
@@ -252,6 +253,8 @@ class Connection(asyncio.Protocol):
             return
         self._ended = True
         self._ready.clear()
+        if self._count_refused is not None:
+            self._count_refused(status)
         code = {413: "RequestTooLarge", 431: "HeadersTooLarge"}.get(status, "InvalidRequest")
         body = json.dumps({"errorCode": code, "message": message}).encode()
         head = _LINES[status] + _date() + b"content-type: application/json\r\nconnection: close\r\n"

@@ -8,6 +8,7 @@ A request that does not fit raises `BadRequest` naming the row and the column; i
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from pytest_mlgates.ports import Column
 
 _INT64 = (-(2**63), 2**63 - 1)
 _INT32 = (-(2**31), 2**31 - 1)
+_FIRST_MOMENT, _LAST_MOMENT = dt.datetime(1678, 1, 1), dt.datetime(2262, 1, 1)  # noqa: DTZ001 nanoseconds in 64 bits hold no more
 
 
 class BadRequest(Exception):
@@ -243,6 +245,22 @@ def _truth(value: Any) -> bool:
     return value
 
 
+def _moment(value: Any) -> str | None:
+    """An ISO date or time, in UTC without its offset, as the models see it."""
+    if value is None:
+        return None
+    if value.__class__ is not str:
+        raise ValueError(" (a date or time is text such as 2026-01-31T12:00:00)")
+    try:
+        found = dt.datetime.fromisoformat(value)
+        found = found.astimezone(dt.UTC).replace(tzinfo=None) if found.tzinfo else found
+    except (ValueError, OverflowError):
+        raise ValueError(" (not an ISO date or time)") from None
+    if not _FIRST_MOMENT <= found <= _LAST_MOMENT:
+        raise ValueError(f" (not within {_FIRST_MOMENT:%Y} … {_LAST_MOMENT:%Y})")
+    return found.isoformat()
+
+
 def _text(value: Any) -> str | None:
     if value is not None and value.__class__ is not str:
         raise ValueError("")
@@ -260,4 +278,5 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "integer": _whole(*_INT32),
     "boolean": _truth,
     "string": _text,
+    "datetime": _moment,
 }

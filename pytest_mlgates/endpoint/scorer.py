@@ -33,6 +33,7 @@ from pytest_mlgates.ports import Column, Predictor
 log = logging.getLogger("pytest_mlgates.endpoint")
 
 _DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
+_MOMENTS = "datetime64[ns]"
 _PROBES = 64
 _FEWEST_PROBES = 6
 _FEWEST_IF_PROVEN = 3
@@ -70,7 +71,8 @@ class Scorer:
         self.schema = InputSchema(self.inputs, max_rows=max_rows)
         self._pyfunc = getattr(predictor, "pyfunc", predictor)
         self._native = getattr(predictor, "native", None)
-        self._dtypes = {c.name: _DTYPES.get(c.type, "object") for c in self.inputs}
+        self._tensor = str(getattr(predictor, "tensor_dtype", ""))
+        self._dtypes = {c.name: _MOMENTS if c.type == "datetime" else _DTYPES.get(c.type, "object") for c in self.inputs}
         self._narrow = np.array([c.type == "float" for c in self.inputs], dtype=bool)
         self._kernel: kernels.Kernel | None = None
         self._compiled: kernels.Kernel | None = None
@@ -96,6 +98,8 @@ class Scorer:
         ModelUnusable
             The model does not answer its own signature with one finite number per row on any probe row.
         """
+        if not self.inputs:  # nothing to make probe rows from: MLflow's own way, whatever the rows
+            return self._settled("the signature names no columns" if self._tensor else "no signature", math.nan)
         if proven:
             self._pyfunc, self._use_native, self.without_mlflow = self._native, True, True
         probes, truth = [], []
@@ -112,12 +116,15 @@ class Scorer:
             raise ModelUnusable(f"{self.name} v{self.version}: no finite answer to any row of its own signature")
         reason = "" if proven else self._choose_native(probes, truth)
         kernel_reason = self._choose_kernel(probes, truth)
-        seconds = self._cost(probes, truth)
+        return self._settled(kernel_reason or reason, self._cost(probes, truth))
+
+    def _settled(self, reason: str, seconds: float) -> Way:
         single = "kernel" if self._kernel else ("native" if self._use_native else "pyfunc")
-        self.way = Way(single, "native" if self._use_native else "pyfunc", kernel_reason or reason, seconds)
+        self.way = Way(single, "native" if self._use_native else "pyfunc", reason, seconds)
         level = logging.INFO if self._kernel else logging.WARNING
+        took = "not timed" if math.isnan(seconds) else f"{seconds * 1e3:.2f} ms"
         log.log(
-            level, "%s v%s: single rows by %s (%.2f ms), batches by %s%s", self.name, self.version, single, seconds * 1e3,
+            level, "%s v%s: single rows by %s (%s), batches by %s%s", self.name, self.version, single, took,
             self.way.batch, f"; no fast path: {self.way.reason}" if self.way.reason else "",
         )  # fmt: skip
         return self.way
@@ -125,7 +132,7 @@ class Scorer:
     @property
     def slow(self) -> bool:
         """Whether a single row takes long enough to be scored off the event loop."""
-        return self.way.seconds > SLOW_CALL_S
+        return not self.way.seconds <= SLOW_CALL_S  # NaN, not timed, may be slow
 
     def score(self, rows: Rows) -> list[Any]:
         """Return one prediction per row.
@@ -155,8 +162,6 @@ class Scorer:
     def _choose_native(self, probes: list[list[Any]], truth: list[Any]) -> str:
         if self._native is None:
             return "not a scikit-learn model"
-        if not self.inputs:
-            return "no signature"
         if any(c.type not in _DTYPES and c.type != "string" for c in self.inputs):
             return "the signature has types other than numbers, booleans and strings"
         differing = self._differing(lambda row: self._by_native([row]), probes, truth)
@@ -207,14 +212,13 @@ class Scorer:
             costs.append(time.perf_counter() - start)
         return min(costs)
 
-    def _frame(self, values: list[list[Any]], columns: Sequence[str] = ()) -> pd.DataFrame:
+    def _frame(self, values: list[list[Any]], columns: Sequence[str] = ()) -> Any:
+        if self._tensor:
+            return np.array(values, dtype=self._tensor)
         if not self.inputs:
             return pd.DataFrame(values, columns=list(columns))
-        arrays = {
-            name: np.array(column, dtype=self._dtypes[name])
-            for name, column in zip(self.schema.names, zip(*values, strict=True), strict=True)
-        }
-        return pd.DataFrame(arrays)
+        columns_of_values = zip(self.schema.names, zip(*values, strict=True), strict=True)
+        return pd.DataFrame({name: _array(column, self._dtypes[name]) for name, column in columns_of_values})
 
     def _by_native(self, values: list[list[Any]], columns: Sequence[str] = ()) -> list[Any]:
         return self._answers(self._native, values, columns)
@@ -250,12 +254,23 @@ class Scorer:
                 out.append(bool(rng.integers(0, 2)))
             elif column.type == "string":
                 out.append(["a", "b", "unseen before", ""][int(rng.integers(0, 4))])
+            elif column.type == "datetime":
+                out.append(f"{int(rng.integers(1990, 2035))}-{int(rng.integers(1, 13)):02}-11T08:30:00")
             elif index % 5 == 4 and rng.random() < 0.3:
                 out.append(math.nan)
             else:
                 value = float(rng.normal() * size)
                 out.append(float(np.float32(value)) if column.type == "float" else value)
         return out
+
+
+def _array(values: Sequence[Any], dtype: str) -> Any:
+    if dtype != "object":
+        return np.array(values, dtype=dtype)
+    out = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):  # one by one: lists of one length would become a matrix
+        out[i] = value
+    return out
 
 
 def _attempt(answer: Callable[[], list[Any]]) -> Any:

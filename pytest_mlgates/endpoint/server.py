@@ -47,14 +47,15 @@ class RunningEndpoint:
             os.kill(self.pid, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_WAIT_S
         while time.monotonic() < deadline:
-            if self._ended():
+            if self.ended():
                 return
             time.sleep(_POLL_S)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        self._ended()
+        self.ended()
 
-    def _ended(self) -> bool:
+    def ended(self) -> bool:
+        """Whether the server's supervisor is gone."""
         if self.process is not None:
             return self.process.poll() is not None
         try:
@@ -169,12 +170,20 @@ def _wait_ready(process: subprocess.Popen[bytes], state: Path, wait_s: float) ->
 
 def address(state: Path) -> str | None:
     """Address of the server whose state this is, ``None`` before it listens."""
+    found = listening(state)
+    if found is None:
+        return None
+    host = "127.0.0.1" if found[0] in ("0.0.0.0", "::") else found[0]  # noqa: S104 read, not bound
+    return f"http://{host}:{found[1]}"
+
+
+def listening(state: Path) -> tuple[str, int] | None:
+    """Host and port that the server of this state listens on, or listened on last; ``None`` before the first time."""
     try:
         found = json.loads((state / "server.json").read_bytes())
-    except (FileNotFoundError, ValueError):
+        return str(found["host"]), int(found["port"])
+    except (FileNotFoundError, ValueError, KeyError):
         return None
-    host = "127.0.0.1" if found["host"] in ("0.0.0.0", "::") else found["host"]  # noqa: S104 read, not bound
-    return f"http://{host}:{found['port']}"
 
 
 def last_words(state: Path, lines: int = 3) -> str:

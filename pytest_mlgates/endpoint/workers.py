@@ -13,6 +13,7 @@ import ctypes
 import dataclasses
 import gc
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.asgi.lifespan import LifespanManager
 from gunicorn.workers.gasgi import ASGIWorker
 
-from pytest_mlgates.endpoint.metrics import Metrics
+from pytest_mlgates.endpoint.metrics import MAX_WORKERS, Metrics
 from pytest_mlgates.endpoint.protocol import Connection
 from pytest_mlgates.endpoint.routes import RoutesFile, replace_json
 
 REQUEST_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 4000
+_MAX_FILES = 65_536
+_OWN_FILES = 200  # of a worker, besides its connections
 _M_ARENA_MAX = -8  # <malloc.h>
 
 
@@ -116,6 +119,7 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
             "loglevel": options.log_level,
             "proc_name": "mlgates-endpoint",
             "control_socket_disable": True,
+            "pre_fork": self._pre_fork,
             "post_fork": self._post_fork,
             "when_ready": self._when_ready,
             "child_exit": self._child_exit,
@@ -124,6 +128,7 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
             if key in self.cfg.settings:
                 self.cfg.set(key, value)
         Worker.request_timeout_s = options.request_timeout_s
+        Worker.max_connections = max(min(MAX_CONNECTIONS, _open_files() - _OWN_FILES), 1)
 
     def load(self) -> Any:
         app = self._make_app()
@@ -132,9 +137,14 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
         _give_back_memory()
         return app
 
+    def _pre_fork(self, server: Any, worker: Any) -> None:
+        """A row of the counters that no living worker writes: two that add to one would lose counts."""
+        taken = {other.metrics_row for other in server.WORKERS.values()}
+        worker.metrics_row = next((row for row in range(MAX_WORKERS) if row not in taken), 0)
+
     def _post_fork(self, server: Any, worker: Any) -> None:
         del server
-        self._metrics.take_row(worker.age)
+        self._metrics.take_row(worker.metrics_row)
 
     def _when_ready(self, server: Any) -> None:
         host, port = server.LISTENERS[0].sock.getsockname()[:2]
@@ -143,6 +153,15 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
     def _child_exit(self, server: Any, worker: Any) -> None:
         del server
         self._state.forget(worker.pid)
+
+
+def _open_files() -> int:
+    """Files and connections that a process may have open, after asking for as many as it may ask for: 1,024 are soon used up."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0]), hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _give_back_memory() -> None:

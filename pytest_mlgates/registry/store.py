@@ -312,6 +312,14 @@ class MlflowPredictor:
         return signature_columns(self.pyfunc.metadata.signature)
 
     @cached_property
+    def tensor_dtype(self) -> str:
+        """Element type of a signature that is one unnamed tensor (a model logged with arrays), else empty."""
+        schema = getattr(self.pyfunc.metadata.signature, "inputs", None)
+        if schema is None or schema.has_input_names() or not schema.is_tensor_spec():
+            return ""
+        return str(schema.inputs[0].type)
+
+    @cached_property
     def native(self) -> Any:
         """The scikit-learn object inside, ``None`` for other flavours."""
         if "sklearn" not in self.pyfunc.metadata.flavors:

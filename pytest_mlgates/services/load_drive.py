@@ -176,7 +176,7 @@ def _environment(token: str | None) -> dict[str, str]:
 def _longest(driven: Load) -> float:
     """Seconds after which the generator is given up."""
     if driven.rate_per_s is not None:
-        return driven.n / driven.rate_per_s + driven.timeout_s + _GRACE_S
+        return driven.n / driven.rate_per_s + 2 * driven.timeout_s + _GRACE_S
     return _GRACE_S + driven.timeout_s * max(2.0, driven.n / driven.concurrency / 20)
 
 

@@ -21,6 +21,8 @@ from pytest_mlgates.services.load_drive import WARMUP, Load, drive
 
 GENERATED_ROWS = 64
 LOAD_TAG = "mlgates.load_test"
+TUTORIAL_COLUMNS = ("day_of_week", "is_holiday", "promo_active", "lag_7_revenue", "lag_30_revenue")
+TUTORIAL_ROW = (5, 0, 1, 412900.0, 405200.0)
 
 
 def run(
@@ -51,7 +53,8 @@ def run(
     n
         Counted calls, exactly; warm-up comes on top.
     rows, columns
-        One row per request, in turn; by default made from the signature that the server publishes at ``/schema``.
+        One row per request, in turn; by default made from the signature that the server publishes at ``/schema``, and where it
+        publishes none the tutorial's own row; the summary says which.
     rate_per_s
         Open loop at this constant rate; ``None``: closed loop at ``concurrency``.
     versions
@@ -68,13 +71,14 @@ def run(
     EndpointError
         The endpoint cannot be reached, or the generator failed.
     UsageProblem
-        Numbers that cannot be driven, or no rows and no ``/schema`` to make them from.
+        Numbers that cannot be driven, or no rows for a model without a signature.
     """
     driven = Load(n, concurrency, rate_per_s, processes, warmup, timeout_s, retry_reset, master)
     need_locust()
     seen = _health(uri, token)
+    sent = "given"
     if rows is None:
-        columns, rows = made_up_rows(uri, token=token, seed=seed)
+        sent, columns, rows = made_up_rows(uri, token=token, seed=seed)
     if versions is None:
         versions = sorted(seen.get("versions", {})) or ([str(seen["model_version"])] if seen.get("model_version") else [])
     bodies = [
@@ -90,6 +94,7 @@ def run(
         max_errors=max_errors,
         model=str(seen.get("model_name") or ""),
         version=str(seen.get("model_version") or ""),
+        rows=sent,
     )
 
 
@@ -169,18 +174,20 @@ def need_locust() -> None:
 
 def made_up_rows(
     uri: str, *, token: str | None = None, count: int = GENERATED_ROWS, seed: int = 0
-) -> tuple[list[str], list[list[Any]]]:
+) -> tuple[str, list[str], list[list[Any]]]:
     """Rows of the types of the signature that the server publishes: small integers, numbers up to a million, short words.
+
+    A server that publishes none is sent the tutorial's own row. The first value says what the rows are.
 
     Raises
     ------
     UsageProblem
-        The server publishes no signature.
+        The served model has no signature.
     """
     found = _page(uri, "/schema", token)
     schema = found.get("inputSignature") if found is not None else None
     if schema is None:
-        raise UsageProblem(f"{uri}: no /schema to make rows from; give rows with --payload FILE")
+        return "the tutorial's row, as there is no /schema to make others from", list(TUTORIAL_COLUMNS), [list(TUTORIAL_ROW)]
     if not schema:
         raise UsageProblem(f"{uri}: the model has no signature to make rows from; give rows with --payload FILE")
     rng = random.Random(seed)
@@ -189,13 +196,14 @@ def made_up_rows(
         "integer": lambda: rng.randint(0, 6),
         "boolean": lambda: rng.random() < 0.5,
         "string": lambda: rng.choice(["a", "b", "c"]),
+        "datetime": lambda: f"{rng.randint(2000, 2030)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}T12:00:00",
     }
 
     def number() -> float:
         return round(rng.uniform(0, 1e6), 2)
 
     names = [str(c["name"]) for c in schema]
-    return names, [[make.get(c["type"], number)() for c in schema] for _ in range(count)]
+    return "made from /schema", names, [[make.get(c["type"], number)() for c in schema] for _ in range(count)]
 
 
 def read_rows(path: Path) -> tuple[list[str], list[list[Any]]]:
@@ -236,14 +244,16 @@ def _health(uri: str, token: str | None) -> dict[str, Any]:
 
 
 def _page(uri: str, page: str, token: str | None) -> dict[str, Any] | None:
-    """A page of the endpoint, ``None`` where it has none. Raises EndpointError when nothing answers at all."""
+    """A page of the endpoint, ``None`` where it has none. Raises EndpointError when nobody listens."""
     import httpx
 
     token = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
     headers = {"authorization": f"Bearer {token}"} if token else {}
     address = sibling(uri, page)
     try:
-        answer = httpx.get(address, headers=headers, timeout=30.0)
+        answer = httpx.get(address, headers=headers, timeout=10.0)
+    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.ReadTimeout):  # it is there, but knows no such page
+        return None
     except httpx.HTTPError as error:
         raise EndpointError(f"{address} did not answer: {type(error).__name__}: {error}; is the endpoint running?") from error
     try:
