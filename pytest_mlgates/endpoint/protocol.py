@@ -13,6 +13,7 @@ import http
 import json
 import logging
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -34,6 +35,7 @@ Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
 Now = Callable[[str, str, Headers, bytes], "Answer | Awaitable[Answer]"]
 
+_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 _LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in http.HTTPStatus}
 
 
@@ -98,6 +100,8 @@ class Connection(asyncio.Protocol):
             return
         if not self._reading_body:
             self._head += len(data)
+            if b"pgrade" in data:
+                data = _not_upgrading(data)
         self._began = False
         try:
             self._parser.feed_data(data)
@@ -290,6 +294,15 @@ class Connection(asyncio.Protocol):
 
         await self._host.asgi(scope, receive, send)
         return status, headers, b"".join(chunks)
+
+
+def _not_upgrading(data: bytes) -> bytes:
+    """A head without its offer of another protocol, which a server may pass over: the parser would end at it, without the body.
+
+    Java's own client makes that offer with every first request.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\r\nx-passed-over:", head) + end + rest
 
 
 _clock: tuple[float, bytes] = (0.0, b"")

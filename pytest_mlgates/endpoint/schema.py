@@ -7,9 +7,11 @@ A request that does not fit raises `BadRequest` naming the row and the column; i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -90,7 +92,17 @@ class Rows:
     orientation: str = "values"
 
 
+class _Outline(msgspec.Struct):
+    class Columns(msgspec.Struct):
+        columns: list[str]
+
+    input_data: Columns
+
+
 _decoder = msgspec.json.Decoder(ScoreBody)
+_outline = msgspec.json.Decoder(_Outline)
+_CELL = re.compile(r"`\$\.(?P<shape>input_data\.data|inputs)\[(?P<row>\d+)\]\[(?P<column>\d+)\]")
+_NO_JSON_NUMBER = re.compile(rb"[\[:,]\s*-?(NaN|Infinity)")
 
 
 class InputSchema:
@@ -122,9 +134,12 @@ class InputSchema:
         try:
             request = _decoder.decode(body)
         except msgspec.ValidationError as error:
-            raise BadRequest(f"the body does not have the request's shape: {error}") from None
+            column, row = self._where(str(error), body)
+            named = "" if column is None else f"row {row}, column {column!r}: "
+            raise BadRequest(f"{named}the body does not have the request's shape: {error}", column=column, row=row) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadRequest(f"the body is not JSON: {error}", status=400) from None
+            hint = "; JSON has no NaN or Infinity, a missing number is null" if _NO_JSON_NUMBER.search(body) else ""
+            raise BadRequest(f"the body is not JSON: {error}{hint}", status=400) from None
         if (request.input_data is None) == (request.inputs is None):
             raise BadRequest(
                 'give either "input_data" ({"columns": […], "data": [[…]]}) or Fabric\'s "inputs", not both or none'
@@ -132,6 +147,18 @@ class InputSchema:
         if request.input_data is not None:
             return self._rows(request.input_data.columns, request.input_data.data)
         return self._fabric(request)
+
+    def _where(self, message: str, body: bytes) -> tuple[str | None, int | None]:
+        """Column and row of a cell that could not be read at all (a number that no float or integer holds)."""
+        cell = _CELL.search(message)
+        if cell is None:
+            return None, None
+        names: Sequence[str] = self.names
+        if cell["shape"] == "input_data.data":
+            with contextlib.suppress(msgspec.MsgspecError):
+                names = _outline.decode(body).input_data.columns
+        place = int(cell["column"])
+        return (names[place], int(cell["row"])) if place < len(names) else (None, None)
 
     def _fabric(self, request: ScoreBody) -> Rows:
         if request.formatType != "dataframe":
