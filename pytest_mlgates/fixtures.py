@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -13,7 +15,7 @@ from pytest_mlgates.results import GateResult, Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pytest_mlgates.config import Gates, ModelSettings
+    from pytest_mlgates.config import Endpoint, Gates, ModelSettings
     from pytest_mlgates.drift.report import DriftReport
     from pytest_mlgates.services.evaluate import Baseline, Candidate, Holdout
     from pytest_mlgates.services.monitor import MonitorRun
@@ -137,6 +139,19 @@ def endpoint(mlgates_run: GateRun) -> str:
     if not mlgates_run.endpoint_uri:
         raise UsageProblem("no endpoint to test; name one with --mlgates-endpoint-uri URI")
     return mlgates_run.endpoint_uri
+
+
+@pytest.fixture(scope="session")
+def endpoint_limits(pytestconfig: pytest.Config, endpoint: str) -> Endpoint:
+    """The settings' ``[models."NAME".endpoint]`` of the model that the endpoint serves; the defaults where there are no settings."""
+    from pytest_mlgates.config import Endpoint, find_settings, load_settings
+    from pytest_mlgates.services import load_run
+
+    path = pytestconfig.getoption("mlgates_settings") or os.environ.get("MLGATES_SETTINGS")
+    if not path and find_settings(Path.cwd()) is None:
+        return Endpoint()
+    served = load_run.health(endpoint).get("model_name")
+    return load_settings(Path(path) if path else None).endpoint(str(served or ""))
 
 
 class Judge:

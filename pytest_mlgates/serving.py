@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_mlgates import cost
-from pytest_mlgates.config import Endpoint, Settings
+from pytest_mlgates.config import Endpoint
 from pytest_mlgates.endpoint import workers
 from pytest_mlgates.endpoint.app import EndpointApp
 from pytest_mlgates.endpoint.lookup import STAGES, look_up
@@ -29,7 +29,7 @@ from pytest_mlgates.endpoint.predictionlog import PredictionLog
 from pytest_mlgates.endpoint.routes import Routes, RoutesFile, Target
 from pytest_mlgates.endpoint.scorer import Scorer
 from pytest_mlgates.endpoint.service import ScoringService
-from pytest_mlgates.errors import ConfigError, MlgatesError, ModelNotFound, ModelUnusable, RegistryUnavailable
+from pytest_mlgates.errors import MlgatesError, ModelNotFound, ModelUnusable, RegistryUnavailable
 from pytest_mlgates.ports import ModelRegistry, Predictor
 from pytest_mlgates.wiring import Project
 
@@ -233,7 +233,7 @@ def serve(
     logging.getLogger("pytest_mlgates.endpoint").setLevel(logging.INFO)
     metrics = Metrics()
     name = RoutesFile(options.state).read().model
-    limits = limits or endpoint_limits(project.settings, name)
+    limits = limits or project.settings.endpoint(name)
 
     def make_app() -> Any:
         state = RoutesFile(options.state)
@@ -267,14 +267,6 @@ def serve(
             answered = metrics.requests()
             meter.calls = sum(answered.values())
             meter.errors = sum(count for status, count in answered.items() if status >= 500)
-
-
-def endpoint_limits(settings: Settings, model: str) -> Endpoint:
-    """The settings' ``[models."NAME".endpoint]``; the defaults for a model that the settings do not name."""
-    try:
-        return settings.model(model).endpoint
-    except ConfigError:
-        return Endpoint()
 
 
 def control(project: Project, options: workers.ServerOptions, *, folder: Path, token: str, per_minute: float = 600.0) -> None:

@@ -67,7 +67,7 @@ def serve(
     )
     if workers < 2:
         click.echo("warning: one worker answers nothing while it restarts; minInstances >= 2 is advised", err=True)
-    limits = serving.endpoint_limits(project.settings, name)
+    limits = project.settings.endpoint(name)
     given = {"hash_columns": (*limits.hash_columns, *hash_column), "max_rows": max_rows, "max_body_bytes": max_body}
     limits = limits.model_copy(update={key: value for key, value in given.items() if value is not None})
     options = ServerOptions(state=folder, host=host, port=port, workers=workers, log_level=log_level)

@@ -134,6 +134,13 @@ class Settings(Section):
         message = f'{where}: no [models."…"] table matches {name!r} ({nearest(name, self.models)}); add one, or a glob'
         raise ConfigError(message)
 
+    def endpoint(self, name: str) -> Endpoint:
+        """How a model is served; the defaults for one that no table matches."""
+        try:
+            return self.model(name).endpoint
+        except ConfigError:
+            return Endpoint()
+
     def digest(self, name: str) -> str:
         """``sha256:`` over everything that decides about one model: its gates, checks and policy, not paths."""
         model = self.model(name).model_dump(mode="json", by_alias=True, exclude={"drift", "retrain", "endpoint"})

@@ -20,6 +20,7 @@ HIGHER_IS_STRICTER = frozenset(
         "gates.latency.max_calls", "gates.latency.budget_s", "gates.calibration.bins", "checks.bounds.low", "confidence",
         "regulated", "drift.alpha", "policy.consecutive_wins", "policy.min_e_value", "gates.holdout.exact",
         "checks.slices.min_ratio", "checks.slices.floor", "alerts.enabled", "alerts.lookback_hours", "alerts.retrain",
+        "endpoint.concurrency",
     }
 )  # fmt: skip
 LOWER_IS_STRICTER = frozenset(
@@ -27,19 +28,19 @@ LOWER_IS_STRICTER = frozenset(
         "gates.holdout.max_gap", "gates.holdout.max_shared_rows",
         "gates.fairness.max_tpr_gap", "gates.latency.p99_max_ms", "gates.calibration.max_ece", "checks.bounds.high",
         "checks.max_slice_ratio", "drift.min_psi", "drift.min_rows", "policy.max_age_days", "alerts.threshold",
-        "alerts.sustained", "alerts.cooldown_days", "alerts.escalate",
+        "alerts.sustained", "alerts.cooldown_days", "alerts.escalate", "endpoint.p99_max_ms",
     }
 )  # fmt: skip
 ORDERED = {"on_inconclusive": ("warn", "block"), "alerts.severity": ("P3", "P2", "P1")}
 """Words, the loosest first."""
-MORE_IS_STRICTER = frozenset({"sensitive", "alerts.metrics", "alerts.channels"})
+MORE_IS_STRICTER = frozenset({"sensitive", "alerts.metrics", "alerts.channels", "endpoint.hash_columns"})
 """Lists that may grow."""
 FEWER_IS_STRICTER = frozenset({"drift.events"})
 """Lists that may shrink."""
 NEUTRAL = frozenset(
     {
         "domain", "retrain", "drift.reference_days", "drift.current_days", "drift.schedule_days", "alerts.name", "alerts.queue",
-        "alerts.links", "alerts.run_link", "alerts.summary_group", "tracking_uri", "path",
+        "alerts.links", "alerts.run_link", "alerts.summary_group", "tracking_uri", "path", "endpoint.max_rows", "endpoint.max_body_bytes",
     }
 )  # fmt: skip
 """What decides about no promotion and no alarm."""

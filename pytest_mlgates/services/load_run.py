@@ -75,7 +75,7 @@ def run(
     """
     driven = Load(n, concurrency, rate_per_s, processes, warmup, timeout_s, retry_reset, master)
     need_locust()
-    seen = _health(uri, token)
+    seen = health(uri, token)
     sent = "given"
     if rows is None:
         sent, columns, rows = made_up_rows(uri, token=token, seed=seed)
@@ -238,8 +238,8 @@ def read_rows(path: Path) -> tuple[list[str], list[list[Any]]]:
     return [str(c) for c in columns], rows
 
 
-def _health(uri: str, token: str | None) -> dict[str, Any]:
-    """What /health says; a foreign endpoint without one may still be tested, one that cannot be reached may not."""
+def health(uri: str, token: str | None = None) -> dict[str, Any]:
+    """What ``/health`` says; empty for a foreign endpoint without one. Raises EndpointError for one that cannot be reached."""
     return _page(uri, "/health", token) or {}
 
 

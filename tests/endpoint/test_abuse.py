@@ -119,6 +119,21 @@ def test_broken_http_does_not_reach_the_application(ridge):
     assert httpx.get(f"{ridge.base}/health").status_code == 200
 
 
+def test_an_offer_to_upgrade_is_passed_over_and_the_request_answered(ridge):
+    """Java's client makes it with its first request, with a body or without."""
+    parts = urlsplit(ridge.uri)
+    content = json.dumps(GOOD).encode()
+    offer = b"connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"
+    with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        for _ in range(2):  # and the connection goes on
+            connection.sendall(
+                b"POST /score HTTP/1.1\r\nhost: x\r\n%scontent-length: %d\r\n\r\n%s" % (offer, len(content), content)
+            )
+            answer = connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b'"predictions"' in answer
+
+
 def test_slow_loris_connections_leave_the_others_alone_and_are_closed(ridge):
     parts = urlsplit(ridge.uri)
     opened = []

@@ -128,6 +128,36 @@ def test_kills_a_rolling_update_and_a_rollback_under_load_fail_no_request(plane,
     assert max(replaced) < (2.0 if FULL else 8.0)
 
 
+def test_a_server_whose_supervisor_was_killed_comes_back_at_its_address(plane, deployed):
+    client, _, state = plane
+    before = json.loads((state / "ridge" / NAME / "server.json").read_bytes())
+    os.kill(before["pid"], signal.SIGKILL)
+    with EndpointClient(deployed["scoringUri"], retries=0) as scoring:
+
+        def answers() -> bool:
+            try:
+                return scoring.score([TUTORIAL_ROW])["model_version"] == "1" and not _alive(before["pid"])
+            except EndpointError:
+                return False
+
+        assert _seconds_until(answers, at_most=60) < 60
+    assert _seconds_until(lambda: client.get(NAME)["status"] == "Succeeded") < 20
+    assert client.get(NAME)["scoringUri"] == deployed["scoringUri"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"version": "2", "steps": [50]}, "rise to 100"), ({"version": "2", "limits": {"min_cals": 3}}, "min_calls"),
+        ({}, "version"), ({"version": "2", "step": [100]}, "step"),
+    ],
+)  # fmt: skip
+def test_a_canary_that_does_not_fit_is_refused_at_once(plane, deployed, fields, word):
+    client, _, _ = plane
+    with pytest.raises(EndpointError, match=f"422.*{word}"):
+        client.action(NAME, "canary", fields)
+
+
 def test_traffic_is_split_by_request_id_the_same_in_every_worker(plane, deployed):
     client, _, _ = plane
     client.update(NAME, {"trafficSplit": {"1": 80, "2": 20}}, wait_s=60)
@@ -194,6 +224,11 @@ def test_a_canary_goes_through_its_steps_or_stops_itself(plane, deployed, versio
         stop.set()
         thread.join()
     assert found["canary"]["action"] == action
+    assert found["status"] == "Succeeded"
+    if action == "go":  # a rollback undoes the whole canary
+        assert client.action(NAME, "rollback", wait_s=60)["trafficSplit"] == {"1": 100.0}
+        assert client.action(NAME, "rollback", wait_s=60)["servedVersion"] == "2"
+        found = client.get(NAME)
     assert found["trafficSplit"] == {"2" if action == "go" else "1": 100.0}
     assert set(seen) == {200}
     client.update(NAME, {"modelVersion": "1"}, wait_s=60)

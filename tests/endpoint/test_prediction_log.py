@@ -8,6 +8,7 @@ import random
 import socket
 import statistics
 import time
+from io import FileIO
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,7 +20,7 @@ from pytest_mlgates.endpoint.predictionlog import PredictionLog
 from pytest_mlgates.errors import EndpointError
 from pytest_mlgates.lakehouse import Lakehouse
 from pytest_mlgates.services import load_drive
-from pytest_mlgates.tables import PREDICTION_LOG
+from pytest_mlgates.tables import PREDICTION_LOG, SCHEMAS
 from tests.endpoint.conftest import FULL
 from tests.endpoint.serving_project import NUMERIC, TUTORIAL_ROW
 
@@ -89,6 +90,50 @@ def test_a_table_that_cannot_be_written_keeps_the_segment_for_later(tmp_path, mo
     monkeypatch.undo()
     log.stop()
     assert len(logged(tmp_path)) == 1
+
+
+def test_answers_that_are_no_number_are_logged_whole(tmp_path):
+    log = make(tmp_path)
+    log.start()
+    for i, answer in enumerate([[0.25, 0.75], "high", 2.5, True]):
+        log.put((f"id-{i}", time.time(), "m", "1", ["x"], [[1.0]], [answer], 0.5))
+    log.stop()
+    found = {row["request_id"]: (row["prediction"], row["answer"]) for row in logged(tmp_path)}
+    assert found == {"id-0": (None, "[0.25,0.75]"), "id-1": (None, '"high"'), "id-2": (2.5, None), "id-3": (1.0, None)}
+
+
+def test_a_table_without_that_column_takes_numbers_as_before(tmp_path):
+    schema = SCHEMAS[PREDICTION_LOG]
+    Lakehouse(tmp_path / "lakehouse").create(PREDICTION_LOG, schema.remove(schema.get_field_index("answer")))
+    log = make(tmp_path)
+    log.start()
+    log.put(record(1))
+    log.stop()
+    assert [row["prediction"] for row in logged(tmp_path)] == [1.0]
+
+
+def test_a_full_disk_loses_nothing_and_writes_nothing_twice(tmp_path):
+    """The third write goes half through, then fails; what was written of it is taken back, and the records wait."""
+    log = make(tmp_path)
+
+    class Full(FileIO):
+        writes = 0
+
+        def write(self, data):
+            Full.writes += 1
+            if Full.writes == 3:
+                super().write(bytes(data)[:50])
+                raise OSError(28, "No space left on device")
+            return super().write(data)
+
+    log.start()
+    log._segment = Full(tmp_path / "spool" / f"{log._slot}-{log._seq}.jsonl", "ab")
+    for i in range(40):
+        log.put(record(i))
+        time.sleep(0.05)
+    log.stop()
+    assert Full.writes > 3
+    assert sorted(row["request_id"] for row in logged(tmp_path)) == sorted(f"id-{i}" for i in range(40))
 
 
 def test_a_full_queue_drops_and_counts(tmp_path):

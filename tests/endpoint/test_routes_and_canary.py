@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pytest_mlgates.endpoint.canary import CanaryLimits, VersionStats, decide, merged
+from pytest_mlgates.endpoint.canary import CanaryLimits, VersionStats, check_steps, decide, merged, since
 from pytest_mlgates.endpoint.definition import changed, checked, parse
 from pytest_mlgates.endpoint.routes import Routes, RoutesFile, Target
 from pytest_mlgates.endpoint.schema import BadRequest
@@ -51,6 +52,43 @@ def test_stats_of_workers_add_up_and_earlier_ones_can_be_taken_off():
     assert (both.calls, both.errors) == (80, 3)
     assert (both - one).calls == 50
     assert both.mean == pytest.approx((one.total + two.total) / (one.predictions + two.predictions))
+
+
+def test_a_worker_that_died_takes_its_counts_along_and_leaves_no_debt():
+    before = {1: {"2": stats(calls=100)}, 7: {"2": stats(calls=40)}}
+    now = {1: {"2": stats(calls=130)}, 9: {"2": stats(calls=5), "1": stats(calls=50)}}  # 7 was killed, 9 came in its place
+    assert since(before, now, "2").calls == 35
+    assert since({}, now, "1").calls == 50
+    assert since(before, {}, "2") == VersionStats()
+
+
+@pytest.mark.parametrize("steps", [(), (5.0, 50.0), (0.0, 100.0), (50.0, 5.0, 100.0), (100.0, 100.0), (50.0, 150.0)])
+def test_steps_that_do_not_rise_to_100_are_refused(steps):
+    with pytest.raises(EndpointError, match="rise to 100"):
+        check_steps(steps)
+    check_steps((5.0, 50.0, 100.0))
+
+
+def test_no_two_living_workers_count_in_one_row():
+    from pytest_mlgates.endpoint.metrics import MAX_WORKERS, Metrics
+    from pytest_mlgates.endpoint.workers import ServerOptions, _Application
+
+    application = _Application.__new__(_Application)
+    application._options, application._metrics = ServerOptions(state=None), Metrics()
+    alive: dict[int, SimpleNamespace] = {}
+    for age in range(3 * MAX_WORKERS):  # two workers live at a time, the older one is killed
+        worker = SimpleNamespace(age=age)
+        application._pre_fork(SimpleNamespace(WORKERS=alive), worker)
+        alive = {a: w for a, w in alive.items() if a == age - 1} | {age: worker}
+        assert len({w.metrics_row for w in alive.values()}) == len(alive)
+
+
+def test_a_models_name_is_quoted_in_the_metrics():
+    from pytest_mlgates.endpoint.metrics import Metrics
+
+    metrics = Metrics()
+    metrics.answered(200, 1.0)
+    assert r'{model="a\"b\\c",status="200"} 1' in metrics.text('a"b\\c')
 
 
 def test_the_split_follows_the_shares_and_the_same_id_meets_the_same_version():

@@ -1,7 +1,8 @@
 """A scoring server whose behaviour is known: ``python known_server.py MODE``; prints its port.
 
 Modes: ``constant:MS`` (service time), ``stall:STALL_S:EVERY_S`` (answers nothing for STALL_S in every EVERY_S), ``nan``, ``version``,
-``html``, ``rows``, ``status``, ``hang``. ``GET /truth`` answers the service times that the server itself measured.
+``html``, ``rows``, ``status``, ``hang``, ``trickle`` (a byte every 50 ms), ``old`` (HTTP/1.0: no length, the connection's end is the
+answer's), ``bare`` (no pages beside scoring). ``GET /truth`` answers the service times that the server itself measured.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class Known(asyncio.Protocol):
         if head.startswith(b"GET"):
             page = head.split()[1]
             truth = {"p50_ms": statistics.median(SERVICE) * 1e3 if SERVICE else None, "calls": len(SERVICE)}
+            if MODE == "bare":
+                self.transport.close()
+                return
             body = {b"/schema": SCHEMA, b"/health": HEALTH, b"/truth": truth}[page]
             self.answer(json.dumps(body).encode(), None)
         elif MODE == "constant":
@@ -58,6 +62,13 @@ class Known(asyncio.Protocol):
             loop.call_later(stall - into, self.answer, GOOD, arrived) if into < stall else self.answer(GOOD, arrived)
         elif MODE == "hang":
             return
+        elif MODE == "trickle":
+            for i, byte in enumerate(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(GOOD), GOOD)):
+                loop.call_later(0.05 * i, self.transport.write, bytes([byte]))
+        elif MODE == "old":
+            self.transport.write(b"HTTP/1.0 200 OK\r\n\r\n" + GOOD[:20])
+            loop.call_later(0.002, self.transport.write, GOOD[20:])
+            loop.call_later(0.004, self.transport.close)
         else:
             self.answer(ANSWERS.get(MODE, GOOD), arrived, b"503 Busy" if MODE == "status" else b"200 OK")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pytest_mlgates import load
 from pytest_mlgates.errors import EndpointError
 from pytest_mlgates.results import Verdict
 from pytest_mlgates.services import load_drive, load_run
@@ -92,6 +93,38 @@ def test_a_call_without_an_answer_is_a_timeout_not_a_wait_for_ever():
     assert summary.error_kinds == {"timeout": 4}
 
 
+def test_an_answer_that_trickles_in_is_a_timeout_too():
+    with known("trickle") as uri:
+        summary = load_run.run(uri, n=4, rate_per_s=20, timeout_s=0.5, warmup=0)
+    assert summary.error_kinds == {"timeout": 4}
+
+
+def test_an_answer_that_ends_with_its_connection_is_whole():
+    with known("old") as uri:
+        summary = load_run.run(uri, n=40, concurrency=2)
+    assert summary.errors == 0
+
+
+def test_a_server_with_no_pages_is_sent_the_tutorials_row_and_the_result_says_so():
+    with known("bare") as uri:
+        summary = load_run.run(uri, n=20, concurrency=2)
+    assert summary.errors == 0
+    assert "no /schema" in summary.rows
+    assert summary.rows in load.table(summary)
+
+
+@pytest.mark.parametrize(("limit_ms", "code"), [(200, 0), (5, 1)])
+def test_the_gate_judges_by_the_settings_of_the_served_model(tmp_path, limit_ms, code):
+    (tmp_path / "mlgates.toml").write_text(
+        '[models."known"]\ntask = "regression"\ntarget = "y"\nholdout = "h.parquet"\n'
+        f'[models."known".endpoint]\np99_max_ms = {limit_ms}\nconcurrency = 16\n'
+    )
+    with known("constant:8") as uri:
+        command = [sys.executable, "-m", "pytest", "--mlgates-endpoint-uri", uri, "-p", "no:cacheprovider"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == code, done.stdout
+
+
 def test_an_endpoint_that_is_not_there_is_one_clear_error():
     with pytest.raises(EndpointError, match="did not answer"):
         load_run.run("http://127.0.0.1:9/score", n=1)
@@ -108,7 +141,11 @@ CLI = [sys.executable, "-c", "import sys; from pytest_mlgates.cli import main; s
 
 @pytest.mark.parametrize(
     "loop",
-    [["--n", "101", "--concurrency", "4"], pytest.param(["--rate", "50", "--duration", "2.02"], marks=pytest.mark.prove)],
+    [
+        ["--n", "101", "--rate", "200"],
+        pytest.param(["--n", "101", "--concurrency", "4"], marks=pytest.mark.prove),
+        pytest.param(["--rate", "50", "--duration", "2.02"], marks=pytest.mark.prove),
+    ],
 )
 def test_a_master_drives_with_workers_that_connect_to_it(loop, tmp_path):
     """Two workers, as on other machines: they know the master's address and nothing else."""
@@ -129,6 +166,13 @@ def test_a_master_drives_with_workers_that_connect_to_it(loop, tmp_path):
     assert result["generator"]["processes"] == 2
     assert "p99" in done.stdout
     assert codes == [0, 0]
+
+
+def test_two_lengths_of_one_open_loop_are_refused():
+    words = ["--n", "10", "--rate", "5", "--duration", "2"]
+    done = subprocess.run([*CLI, "--uri", "http://127.0.0.1:9/score", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "give one of them" in done.stderr
 
 
 @pytest.mark.parametrize("words", [["--master", "127.0.0.1"], ["--workers", "2"]])
