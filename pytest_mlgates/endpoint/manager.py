@@ -47,7 +47,8 @@ log = logging.getLogger("pytest_mlgates.endpoint")
 class ManagedEndpoint:
     """One endpoint. Methods block until they are done; one change at a time."""
 
-    def __init__(self, folder: Path, model: str, source: ModelSource, launch: Launch) -> None:
+    def __init__(self, folder: Path, model: str, source: ModelSource, launch: Launch, wanted: Definition | None = None) -> None:
+        self._wanted = wanted
         self.folder = folder
         self.model = model
         self._source = source
@@ -90,6 +91,7 @@ class ManagedEndpoint:
             self.failure = ""
             try:
                 self._route(wanted)
+                self.status = "Updating"
                 if wanted.paused:
                     self._stop()
                 elif self._running is None or self._running.ended():
@@ -199,11 +201,8 @@ class ManagedEndpoint:
     def describe(self) -> dict[str, Any]:
         """What a get request answers: the definition, the status, and what is really served."""
         if self.definition is None:
-            return {
-                "name": self.folder.name,
-                "status": self.status,
-                **({"failureDetails": self._details()} if self.failure else {}),
-            }
+            asked = msgspec.to_builtins(self._wanted) if self._wanted else {"name": self.folder.name}
+            return {**asked, "status": self.status, **({"failureDetails": self._details()} if self.failure else {})}
         out: dict[str, Any] = msgspec.to_builtins(self.definition)
         with contextlib.suppress(EndpointError):
             routes = self._state.read()
@@ -351,7 +350,7 @@ class EndpointManager:
         with self._lock:
             if (model, wanted.name) in self._known:
                 raise BadRequest(f"endpoint {wanted.name!r} of {model} exists; update it, or delete it first", status=409)
-            endpoint = self._made(self._folder / model.replace("/", "%2F") / wanted.name, model)
+            endpoint = self._made(self._folder / model.replace("/", "%2F") / wanted.name, model, wanted)
             self._known[model, wanted.name] = endpoint
             return endpoint
 
@@ -389,8 +388,8 @@ class EndpointManager:
         """What a list request answers."""
         return [endpoint.describe() for endpoint in self.all(model)]
 
-    def _made(self, folder: Path, model: str) -> ManagedEndpoint:
-        return ManagedEndpoint(folder, model, self._source, self._launch)
+    def _made(self, folder: Path, model: str, wanted: Definition | None = None) -> ManagedEndpoint:
+        return ManagedEndpoint(folder, model, self._source, self._launch, wanted)
 
 
 def _pid(folder: Path) -> int | None:
