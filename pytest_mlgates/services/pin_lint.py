@@ -3,8 +3,9 @@
 A pinned consumer needs a code change to roll back; a stage reference (``models:/NAME/Production``) or an alias
 (``models:/NAME@champion``) needs none. Python is read as a syntax tree: strings that are put together by ``+``, ``%``,
 ``format``, ``join`` or an f-string are put together here too, with a hole for what is not known. A hole where the version
-stands is a pin when its name says version. Comments, docstrings, messages (``print``, logging, ``raise``) are no consumers.
-A line with ``mlgates: allow-pin`` is let through.
+stands is a pin when nothing in the file gives it and its name says version; what the program is given at run time (an
+argument, the environment, a search in the registry) is none. Comments, docstrings, messages (``print``, logging, ``raise``)
+are no consumers. A line with ``mlgates: allow-pin`` is let through.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pytest_mlgates.errors import UsageProblem
-from pytest_mlgates.services.pin_names import Names, of_module, of_scope
+from pytest_mlgates.services.pin_bindings import called
+from pytest_mlgates.services.pin_names import Names, of_module
 from pytest_mlgates.services.pin_sql import sql_strings
-from pytest_mlgates.services.pin_strings import HOLE, dict_items, render, says_version, template_holes
+from pytest_mlgates.services.pin_strings import HOLE, arguments_of, dict_items, render, says_version
+from pytest_mlgates.services.pin_templates import Known, defined_in, fill_templates
 
 SUFFIXES = (".py", ".ipynb", ".sql", ".yaml", ".yml")
 ALLOW = "mlgates: allow-pin"
@@ -28,6 +31,12 @@ _SKIPPED_FOLDERS = frozenset(
     {".git", ".venv", "venv", "node_modules", "__pycache__", ".ipynb_checkpoints", "mlruns", "mlartifacts"}
 )
 
+_ADVICE = re.compile(
+    r"\b(?:never|avoid|don't|do not|must not|instead of|rather than|deprecated|no longer|such as|e\.g\.|for example)\s",
+    re.IGNORECASE,
+)
+_COMMANDS = re.compile(r"mlflow\s+(?:models|artifacts|deployments)|\bselect\b|\s--?\w+[ =]", re.IGNORECASE)
+_REST_CALL = re.compile(r"model-versions/get")
 _NAME = rf"(?:[^\s'\"/\\,;()<>{HOLE}]|{HOLE}[^{HOLE}]*{HOLE})+"
 _URI = re.compile(
     rf"(?<![\w-])models:/+(?P<name>(?:{_NAME}/)*?{_NAME})/(?P<version>\d+|{HOLE}[^{HOLE}]*{HOLE})"
@@ -102,9 +111,11 @@ def _files(path: Path) -> Iterator[Path]:
         raise UsageProblem(f"{path} is not there; name a file or a folder")
 
 
-def _pinned(text: str) -> str | None:
+def _pinned(text: str, known: Known) -> str | None:
     """Return the pin in a text with holes, written for people; ``None`` without one."""
-    for match in _URI.finditer(template_holes(text)):
+    if _warns(text):
+        return None
+    for match in _URI.finditer(fill_templates(text, known)):
         version = match["version"]
         if version.isdigit() or says_version(version.strip(HOLE)):
             return re.sub(rf"{HOLE}([^{HOLE}]*){HOLE}", r"{\1}", match[0])
@@ -117,12 +128,16 @@ def _fix_for(found: str) -> str:
     return _FIX.format(name=name or "NAME")
 
 
-def _python(text: str, path: str, shared: Names | None = None) -> Iterator[Pin]:
+def _python(text: str, path: str) -> Iterator[Pin]:
     tree = _parsed(text)
     if tree is None:  # another Python, or a template: judge its lines as text
         yield from _plain(text, path, sql=False)
         return
-    visitor = _Visitor(of_module([tree]) if shared is None else shared, path)
+    yield from _judged(tree, path, of_module([tree]), text)
+
+
+def _judged(tree: ast.Module, path: str, names: Names, text: str) -> Iterator[Pin]:
+    visitor = _Visitor(names, path, defined_in(text) if "models:" in text else {})
     visitor.visit(tree)
     yield from visitor.pins
 
@@ -137,16 +152,17 @@ def _parsed(text: str) -> ast.Module | None:
 class _Visitor(ast.NodeVisitor):
     """Walks a tree; a string expression is judged as a whole, and its parts only when the whole is no pin."""
 
-    def __init__(self, names: Names, path: str) -> None:
+    def __init__(self, names: Names, path: str, known: Known) -> None:
         self._names = names
         self._path = path
+        self._known = known
         self.pins: list[Pin] = []
 
     def visit(self, node: ast.AST) -> None:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             return  # a docstring, or a string that nobody reads
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
-            around, self._names = self._names, of_scope(node, self._names)
+            around, self._names = self._names, self._names.inside(node)
             self.generic_visit(node)
             self._names = around
         elif isinstance(node, ast.Raise):
@@ -155,7 +171,7 @@ class _Visitor(ast.NodeVisitor):
             self.visit(node.test)
         elif isinstance(node, ast.keyword) and node.arg in _PROSE and isinstance(node.value, (ast.Constant, ast.JoinedStr)):
             return
-        elif isinstance(node, ast.Call) and (_called(node) in _MESSAGES or ast.unparse(node.func) in _STREAMS):
+        elif isinstance(node, ast.Call) and (called(node) in _MESSAGES or ast.unparse(node.func) in _STREAMS):
             self._visit_message(node)
         elif not (isinstance(node, ast.Call) and self._pinned_call(node)) and not self._pinned_string(node):
             self.generic_visit(node)
@@ -163,7 +179,7 @@ class _Visitor(ast.NodeVisitor):
     def _visit_message(self, node: ast.AST) -> None:
         """What a message says is for people; what is loaded to say it is not."""
         for inner in ast.iter_child_nodes(node):
-            if isinstance(inner, ast.Call) and _LOADS.search(_called(inner)):
+            if isinstance(inner, ast.Call) and _LOADS.search(called(inner)):
                 self.visit(inner)
             else:
                 self._visit_message(inner)
@@ -173,29 +189,56 @@ class _Visitor(ast.NodeVisitor):
             node = ast.copy_location(ast.BinOp(node.target, node.op, node.value), node)
         if not isinstance(node, (ast.Constant, ast.JoinedStr, ast.BinOp, ast.Call)):
             return False
+        shared = self._names.module
+        if isinstance(node, ast.Call) and (called(node) in shared.functions or called(node) in shared.methods):
+            return False  # what a function of this file builds is judged where it builds it
         text = render(node, self._names)
-        pin = _pinned(text) if text is not None else None
+        pin = _pinned(text, self._known) if text is not None else None
         if pin is not None:
             self._add(node, pin, _fix_for(pin))
         return pin is not None
 
     def _pinned_call(self, node: ast.Call) -> bool:
-        name = _called(node)
-        given = _argument(node, "version", self._names) if name in _GETTERS | _LOADERS else None
-        if given is None and name in _GETTERS and len(node.args) > 1:
-            given = node.args[1]
-        if given is not None:
-            text = render(given, self._names)
+        names, positional = self._callees(node)
+        if any(_REST_CALL.search(str(a.value)) for a in node.args if isinstance(a, ast.Constant)):
+            return self._pinned_request(node)
+        for name in names & (_GETTERS | _LOADERS):
+            given = _argument(node, "version", self._names)
+            if given is None and name in _GETTERS and len(positional) > 1:
+                given = positional[1]
+            text = render(given, self._names) if given is not None else None
             if text is not None and text.isdigit():
                 self._add(node, f"{name}(…, {text})", "use get_model_version_by_alias(NAME, 'champion') or a stage reference")
                 return True
-        if name == "search_model_versions":
+        if "search_model_versions" in names:
             for argument in [*node.args, *(k.value for k in node.keywords)]:
                 text = render(argument, self._names)
                 if text is not None and _FILTER.search(text):
                     self._add(node, f"search_model_versions({text!r})", "use get_model_version_by_alias(NAME, 'champion')")
                     return True
         return False
+
+    def _callees(self, node: ast.Call) -> tuple[set[str], list[ast.expr]]:
+        """Names of what is called, also through another name or ``partial``, and the positional arguments."""
+        positional = arguments_of(node, self._names)
+        if called(node) == "partial" and positional:
+            target, positional = positional[0], positional[1:]
+        else:
+            target = node.func
+        found = {called(ast.Call(target, [], []))}
+        if isinstance(target, ast.Name):
+            found |= {a.attr for value in self._names.get(target.id) for a in [value] if isinstance(a, ast.Attribute)}
+        return found - {""}, positional
+
+    def _pinned_request(self, node: ast.Call) -> bool:
+        """A request to the registry's own interface for one version."""
+        for keyword in node.keywords:
+            version = dict_items(keyword.value, self._names).get("version")
+            text = render(version, self._names) if version is not None else None
+            if text is not None and text.isdigit():
+                self._add(node, f"model-versions/get version={text}", "use registered-models/alias?name=NAME&alias=champion")
+                return True
+        return self._pinned_string(node)
 
     def _add(self, node: ast.AST, found: str, fix: str) -> None:
         self.pins.append(Pin(self._path, getattr(node, "lineno", 1), found, fix))
@@ -211,16 +254,6 @@ def _argument(node: ast.Call, name: str, names: Names) -> ast.expr | None:
     return None
 
 
-def _called(node: ast.Call) -> str:
-    function = node.func
-    if isinstance(function, ast.Attribute):
-        return function.attr
-    if isinstance(function, ast.Call) and _called(function) == "getattr" and len(function.args) > 1:
-        name = function.args[1]
-        return str(name.value) if isinstance(name, ast.Constant) else ""
-    return function.id if isinstance(function, ast.Name) else ""
-
-
 def _notebook(text: str, path: str) -> Iterator[Pin]:
     try:
         cells = json.loads(text)["cells"]
@@ -228,8 +261,9 @@ def _notebook(text: str, path: str) -> Iterator[Pin]:
     except (ValueError, KeyError, TypeError):
         return  # no notebook
     raw = text.splitlines()
-    trees = [_parsed(_magic_apart("".join(source))[0]) for _, source in sources]
-    shared = of_module(tree for tree in trees if tree is not None)  # a cell sees the names of the others
+    cells_of_python = {n: _magic_apart("".join(source)) for n, source in sources}
+    trees = {n: _parsed(python) for n, (python, _) in cells_of_python.items()}
+    shared = of_module(tree for tree in trees.values() if tree is not None)  # a cell sees the names of the others
     position = 0
     for number, source in sources:
         lines = source if isinstance(source, list) else source.splitlines(keepends=True)
@@ -239,31 +273,35 @@ def _notebook(text: str, path: str) -> Iterator[Pin]:
             at = next((i for i in range(position, len(raw)) if wanted in raw[i] or json.dumps(line)[1:-1] in raw[i]), position)
             position = at
             places.append(at + 1)
-        for pin in _cell("".join(lines), path, shared):
+        python, magic = cells_of_python[number]
+        tree = trees[number]
+        found = list(_plain(python, path, sql=False) if tree is None else _judged(tree, path, shared, text))
+        for at_line, line, sql in magic:
+            found += [dataclasses.replace(pin, line=at_line + pin.line - 1) for pin in _plain(line, path, sql=sql)]
+        for pin in found:
             line = places[min(pin.line, len(places)) - 1]
             yield dataclasses.replace(pin, line=line, place=f"cell {number}, line {pin.line}")
 
 
-def _cell(source: str, path: str, names: Names) -> Iterator[Pin]:
-    first = source.lstrip().splitlines()[:1]
-    if first and first[0].startswith("%%"):
-        kind = first[0][2:].split()[:1]
-        if kind and kind[0] not in _PROSE_MAGICS:
-            yield from _plain(source, path, sql=kind == ["sql"])
-        return
-    python, magic = _magic_apart(source)
-    yield from _python(python, path, names)
-    for number, line in magic:
-        for pin in _plain(line, path, sql=line.lstrip().startswith("%sql")):
-            yield dataclasses.replace(pin, line=number)
-
-
-def _magic_apart(source: str) -> tuple[str, list[tuple[int, str]]]:
-    """The Python of a cell, and its lines with ``%`` or ``!`` with their numbers."""
-    lines = source.splitlines()
-    magic = [(n, line) for n, line in enumerate(lines, 1) if line.lstrip().startswith(("%", "!"))]
-    taken = {n for n, _ in magic}
-    return "\n".join("" if n in taken else line for n, line in enumerate(lines, 1)), magic
+def _magic_apart(source: str) -> tuple[str, list[tuple[int, str, bool]]]:
+    """The Python of a cell, and its texts in other languages: first line, text, whether it is SQL."""
+    cell = _CELL_MAGIC.match(source)
+    if cell is not None and cell[1] not in _PYTHON_MAGICS:
+        return "", [] if cell[1] in _PROSE_MAGICS else [(1, source, cell[1] == "sql")]
+    magic = []
+    python = []
+    for number, line in enumerate(source.splitlines(), 1):
+        found = _LINE_MAGIC.match(line)
+        if found is None:
+            python.append(_ASSIGNED_MAGIC.sub(r"\1None", _HELP.sub("", line)))
+            if python[-1] != line:
+                magic.append((number, line, False))
+        elif found[2] in {"time", "timeit"}:
+            python.append(found[1] + _FLAGS.sub("", found[3]))
+        else:
+            python.append(found[1] + "pass" if found[1] else "")
+            magic.append((number, line, found[2] == "sql"))
+    return "\n".join(python), magic
 
 
 def _databricks_cells(text: str, path: str) -> Iterator[Pin]:
@@ -283,14 +321,28 @@ def _databricks_cells(text: str, path: str) -> Iterator[Pin]:
 
 _MAGIC = re.compile(r"\s*# MAGIC ?(.*)")
 _COMMAND = re.compile(r"%(\w+)")
-_PROSE_MAGICS = frozenset({"md", "markdown", "html"})
+_PROSE_MAGICS = frozenset({"md", "markdown", "html", "latex", "svg"})
+_PYTHON_MAGICS = frozenset(
+    {"time", "timeit", "capture", "prun", "python", "python3", "writefile", "pyspark", "spark", "ignore"}
+)
+_CELL_MAGIC = re.compile(r"\s*%%(\w+)")
+_LINE_MAGIC = re.compile(r"^([ \t]*)(?:%%?(\w*)|!!?)(.*)$")
+_ASSIGNED_MAGIC = re.compile(r"^(\s*[\w.,\s]+=\s*)(?:!|%\w).*$")
+_HELP = re.compile(r"^\s*\??[\w.]*\?\??\s*$|\?\??\s*$")
+_FLAGS = re.compile(r"^\s*(?:-\w+\s*\d*\s+)*")
 _HASH_COMMENT = re.compile(r"(?:(?<=\s)|^)#[^\n]*", re.MULTILINE)
 
 
 def _plain(text: str, path: str, *, sql: bool) -> Iterator[Pin]:
     """Judge a text without a syntax tree, line by line (SQL: statement by statement, comments taken out)."""
     text = sql_strings(text) if sql else _HASH_COMMENT.sub("", text)
+    known = defined_in(text)
     for number, line in enumerate(text.splitlines(), 1):
-        pin = _pinned(line)
+        pin = _pinned(line, known)
         if pin is not None:
             yield Pin(path, number, pin, _fix_for(pin))
+
+
+def _warns(text: str) -> bool:
+    """Whether a text is a sentence that speaks of pins, such as "never write models:/NAME/3"."""
+    return bool(_ADVICE.search(text)) and not _COMMANDS.search(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pytest_mlgates.services.pin_strings import HOLE, fill_percent
+from pytest_mlgates.services.pin_strings import AT_RUN_TIME, HOLE, fill_percent
 
 _COMMENT = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|(--[^\n]*|/\*.*?\*/)", re.DOTALL)
 _TERM = r"(?:'(?:[^']|'')*'|(?:try_)?(?:cast|convert|string|to_char|to_varchar)\s*\([^()]*\)|[:@$]?[\w.]+)"
@@ -46,7 +46,10 @@ def _value(term: str, known: Mapping[str, str]) -> str:
         return term[1:-1].replace("''", "'")
     inner = _CONVERT.sub(r"\1", _CAST.sub(r"\1", term))
     word = inner.rpartition(".")[2].lstrip(":@$")
-    return word if word.isdigit() else known.get(word.lower(), f"{HOLE}{word}{HOLE}")
+    if word.isdigit():
+        return word
+    given = AT_RUN_TIME if inner[:1] in {":", "@", "$"} else ""  # a parameter of the statement
+    return known.get(word.lower(), f"{HOLE}{word}{given}{HOLE}")
 
 
 def _quoted(value: str, original: str) -> str:

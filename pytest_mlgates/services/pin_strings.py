@@ -6,23 +6,27 @@ import ast
 import re
 import string
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from pytest_mlgates.services.pin_names import Names, Values
+from pytest_mlgates.services.pin_bindings import RunTime, called
+from pytest_mlgates.services.pin_names import InScope, Names, Values, alternatives, attribute_values, items_at
 
 HOLE = "\x00"
 """Stands on both sides of the name of what is not known."""
 WHOLE_NUMBER = ":d"
 """Ends the name of what is not known but surely a whole number."""
+AT_RUN_TIME = ":run"
+"""Ends the name of what the program is given at run time (an argument, the environment, the registry): no pin."""
 
-_DEPTH = 12
+_DEPTH = 14
 _PERCENT = re.compile(r"%(?:\((\w+)\))?[-+ #0]*\d*(?:\.\d+)?([sdrif%])")
-_TEMPLATE = re.compile(
-    r"\$\{\{\s*([^}]*?)\s*\}\}|\{\{\s*([^}]*?)\s*\}\}|\$\{(\w+)[^}]*\}|\$\((\w+)\)|\$(\w+)|\{(\w+)(?:[!:][^{}\s]*)?\}"
-)
-_LAST_WORD = re.compile(r"(\w+)\W*$")
+_FIELD = re.compile(r"\.(\w+)|\[(\w+)\]")
+_DOLLAR = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+_FILLERS = frozenset({"format", "format_map", "substitute", "safe_substitute"})
 _JOINERS = frozenset({"join", "urljoin", "PurePosixPath", "PosixPath", "PurePath", "Path"})
 _LOOK_UPS = frozenset({"get", "getenv", "pop", "setdefault", "getArgument", "getOrElse"})
-_SAME = frozenset({"strip", "lstrip", "rstrip", "lower", "casefold", "encode", "decode", "as_posix", "expandvars"})
+_DEFAULTS = frozenset({"Option", "Argument", "Field", "field", "Query", "Param", "Variable"})
+_SAME = frozenset({"strip", "lstrip", "rstrip", "lower", "casefold", "encode", "decode", "as_posix", "expandvars", "zfill"})
 _ENDS_AS_A_PIN = re.compile(r"(?:^|/)\d+/?$")
 _VERSION_WORDS = frozenset({"v", "ver", "vers", "version", "versions", "revision", "pin", "pinned"})
 _STAGE_WORDS = frozenset({"stage", "alias", "env", "environment"})
@@ -31,6 +35,8 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 def says_version(name: str) -> bool:
     """Whether the name of what is not known says that it holds a version number."""
+    if name.endswith(AT_RUN_TIME):
+        return False
     if name.endswith(WHOLE_NUMBER):
         return True
     words = set(re.split(r"[\W_\d]+", _CAMEL.sub("_", name).lower()))
@@ -45,38 +51,21 @@ def render(node: ast.AST, names: Names, depth: int = 0) -> str | None:
     """
     if depth > _DEPTH:
         return None
+    if isinstance(node, InScope):
+        return render(node.expression, node.names, depth + 2)
     if isinstance(node, ast.Constant):
         return _constant(node.value)
     if isinstance(node, ast.JoinedStr):
         return "".join(_part(value, names, depth) for value in node.values)
-    if isinstance(node, ast.FormattedValue):
-        return _formatted(node, names, depth)
-    if isinstance(node, ast.BinOp):
-        return _operation(node, names, depth)
-    if isinstance(node, ast.Call):
-        return _call(node, names, depth)
-    if isinstance(node, ast.Name):
-        return _named(node.id, names, depth)
-    if isinstance(node, ast.Attribute):
-        return _attribute(node, names, depth)
-    if isinstance(node, ast.Subscript):
-        return _subscript(node, names, depth)
-    if isinstance(node, ast.IfExp):
-        return _likeliest(render(value, names, depth + 1) for value in (node.body, node.orelse))
-    if isinstance(node, ast.BoolOp):
-        return _likeliest(render(value, names, depth + 1) for value in node.values)
-    return None
-
-
-def template_holes(text: str) -> str:
-    """Turn the placeholders of templates (``${VERSION}``, ``{{ x.version }}``, ``{version}``) into holes."""
-
-    def hole(match: re.Match[str]) -> str:
-        inside = next(group for group in match.groups() if group is not None)
-        word = _LAST_WORD.search(inside)
-        return _hole(word[1] if word else "")
-
-    return _TEMPLATE.sub(hole, text)
+    if isinstance(node, (ast.IfExp, ast.BoolOp)):
+        choices = node.values if isinstance(node, ast.BoolOp) else [node.body, node.orelse]
+        return _likeliest(render(value, names, depth + 1) for value in choices)
+    if isinstance(node, ast.NamedExpr):
+        return render(node.value, names, depth + 1)
+    if isinstance(node, (RunTime, ast.Await, ast.ListComp, ast.GeneratorExp)):
+        return _hole(AT_RUN_TIME)
+    special = _RENDERED.get(type(node))
+    return None if special is None else special(node, names, depth)
 
 
 def fill_percent(pattern: str, positional: Iterable[str], named: Callable[[str], str | None] = lambda _: None) -> str:
@@ -95,23 +84,44 @@ def fill_percent(pattern: str, positional: Iterable[str], named: Callable[[str],
 
 def dict_items(node: ast.AST, names: Names) -> dict[str, ast.expr]:
     """The items of a dict display, or of a name that stands for one, with plain keys."""
-    if isinstance(node, ast.Name):
-        values = names.get(node.id)
-        return dict_items(values[0], Names({})) if len(values) == 1 else {}
-    if isinstance(node, ast.Dict):
-        pairs = zip(node.keys, node.values, strict=True)
-        return {k.value: v for k, v in pairs if isinstance(k, ast.Constant) and isinstance(k.value, str)}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
-        return {k.arg: k.value for k in node.keywords if k.arg}
-    return {}
+    if not isinstance(node, ast.expr):
+        return {}
+    found: dict[str, ast.expr] = {}
+    for display, scope in alternatives(node, names):
+        if isinstance(display, ast.Dict):
+            pairs = zip(display.keys, display.values, strict=True)
+            items = {k.value: v for k, v in pairs if isinstance(k, ast.Constant) and isinstance(k.value, str)}
+        elif isinstance(display, ast.Call) and isinstance(display.func, ast.Name) and display.func.id == "dict":
+            items = {k.arg: k.value for k in display.keywords if k.arg}
+        else:
+            continue
+        found |= {key: InScope(value, scope) for key, value in items.items()}
+    return found
 
 
-def list_items(node: ast.AST, names: Names) -> list[ast.expr] | None:
-    """The items of a list or tuple display, or of a name that stands for one."""
+def list_items(node: ast.AST, names: Names, depth: int = 0) -> list[ast.expr] | None:
+    """The items of a list or tuple display, of a name that stands for one, and of what was appended to it."""
+    if depth > _DEPTH:
+        return None
+    if isinstance(node, InScope):
+        return list_items(node.expression, node.names, depth + 1)
     if isinstance(node, ast.Name):
         values = names.get(node.id)
-        return list_items(values[0], Names({})) if len(values) == 1 else None
-    return list(node.elts) if isinstance(node, (ast.List, ast.Tuple)) else None
+        return list_items(values[-1], names.before(node.id, len(values) - 1), depth + 1) if values else None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = (list_items(side, names, depth + 1) for side in (node.left, node.right))
+        return None if left is None or right is None else left + right
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [InScope(value, names) for value in node.elts]
+    return None
+
+
+def arguments_of(node: ast.Call, names: Names) -> list[ast.expr]:
+    """Positional arguments, ``*[…]`` unpacked."""
+    found: list[ast.expr] = []
+    for argument in node.args:
+        found += list_items(argument.value, names) or [] if isinstance(argument, ast.Starred) else [argument]
+    return found
 
 
 def _constant(value: object) -> str | None:
@@ -136,11 +146,12 @@ def _formatted(node: ast.FormattedValue, names: Names, depth: int) -> str:
 
 def _likeliest(found: Iterable[str | None]) -> str | None:
     known = [text for text in found if text is not None]
-    ranked = sorted(known, key=lambda t: (not _ENDS_AS_A_PIN.search(t), _is_hole(t) and not says_version(t.strip(HOLE))))
+    ranked = sorted(known, key=lambda t: (not _ENDS_AS_A_PIN.search(t), is_hole(t) and not says_version(t.strip(HOLE))))
     return ranked[0] if ranked else None
 
 
-def _named(name: str, names: Names, depth: int) -> str:
+def _named(node: ast.Name, names: Names, depth: int) -> str:
+    name = node.id
     return _of_values(name, names.get(name), lambda index: names.before(name, index), depth) or (
         _hole(name + WHOLE_NUMBER) if names.is_whole_number(name) else _hole(name)
     )
@@ -148,7 +159,9 @@ def _named(name: str, names: Names, depth: int) -> str:
 
 def _of_values(name: str, values: Values, scope: Callable[[int], Names], depth: int) -> str | None:
     found = _likeliest(render(value, scope(index), depth + 1) for index, value in enumerate(values))
-    if found is None or (_is_hole(found) and (says_version(name) or not says_version(found.strip(HOLE)))):
+    if found is not None and is_hole(found) and found.endswith(AT_RUN_TIME + HOLE):
+        return _hole(name + AT_RUN_TIME)
+    if found is None or (is_hole(found) and (says_version(name) or not says_version(found.strip(HOLE)))):
         return None
     return found
 
@@ -156,24 +169,45 @@ def _of_values(name: str, values: Values, scope: Callable[[int], Names], depth: 
 def _attribute(node: ast.Attribute, names: Names, depth: int) -> str:
     if node.attr in {"sep", "altsep"}:
         return "/"
-    if isinstance(node.value, ast.Name):
-        values = names.attribute(f"{node.value.id}.{node.attr}")
-        found = _of_values(node.attr, values, lambda _: names, depth)
-        if found is not None:
-            return found
-    return _hole(node.attr)
+    found = _of_values(node.attr, attribute_values(node, names), lambda _: names, depth)
+    if found is not None:
+        return found
+    if not _given(node.value, names):
+        return _hole(node.attr)
+    default = _likeliest(render(value, names, depth + 1) for value in names.module.options.get(node.attr, ()))
+    return default if default is not None and not is_hole(default) else _hole(node.attr + AT_RUN_TIME)
 
 
 def _subscript(node: ast.Subscript, names: Names, depth: int) -> str | None:
-    key = node.slice
-    if isinstance(key, ast.Constant) and isinstance(key.value, str):
-        value = dict_items(node.value, names).get(key.value)
-        return _hole(key.value) if value is None else _part(value, names, depth)
-    if isinstance(key, ast.Constant) and isinstance(key.value, int):
-        items = list_items(node.value, names)
-        if items is not None and -len(items) <= key.value < len(items):
-            return _part(items[key.value], names, depth)
-    return render(node.value, names, depth + 1)
+    key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+    word = key if isinstance(key, str) else ""
+    found = []
+    for base, scope in alternatives(node.value, names):
+        found += [render(item, scope, depth + 1) for item in items_at(base, node.slice)]
+    items = list_items(node.value, names) if not found and isinstance(key, int) else None
+    if items is not None and isinstance(key, int) and -len(items) <= key < len(items):
+        found = [_part(items[key], names, depth)]
+    known = _likeliest(found)
+    if known is not None:
+        return known
+    return (
+        _hole(word + AT_RUN_TIME)
+        if _given(node.value, names)
+        else _hole(word)
+        if word
+        else render(node.value, names, depth + 1)
+    )
+
+
+def _given(node: ast.expr, names: Names) -> bool:
+    """Whether what an attribute or an item is taken of is bound in this file: a parameter, or what a call returned."""
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "argv"}:
+            return True
+        node = node.value
+    if isinstance(node, ast.Name):
+        return names.binds(node.id) or node.id in {"environ", "argv"}
+    return isinstance(node, (ast.Call, ast.Await, RunTime, InScope))
 
 
 def _operation(node: ast.BinOp, names: Names, depth: int) -> str | None:
@@ -204,36 +238,61 @@ def _percent(left: str, right: ast.expr, names: Names, depth: int) -> str:
 
 def _call(node: ast.Call, names: Names, depth: int) -> str | None:
     function = node.func
-    name = function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
-    arguments = _arguments(node, names)
+    name = called(node)
+    arguments = arguments_of(node, names)
     if name == "int" and len(arguments) == 1:
         return _counted(_part(arguments[0], names, depth))
-    if name in {"str", "repr", "quote"} and len(arguments) == 1:
+    if name in {"str", "repr", "quote", "Template"} and len(arguments) == 1:
         return render(arguments[0], names, depth + 1)
-    if name in _LOOK_UPS and arguments and isinstance(arguments[0], ast.Constant) and isinstance(arguments[0].value, str):
-        default = _part(arguments[1], names, depth) if len(arguments) > 1 else ""
-        return default if default and not _is_hole(default) else _hole(arguments[0].value)
+    if name in _LOOK_UPS and arguments and isinstance(key := arguments[0], ast.Constant) and isinstance(key.value, str):
+        return _looked_up(key.value, node, arguments, names, depth)
+    if name in _DEFAULTS:
+        given = [k.value for k in node.keywords if k.arg in {"default", "default_var"}] or arguments[:1]
+        default = render(given[0], names, depth + 1) if given else None
+        return default if default is not None and default.isdigit() else _hole(AT_RUN_TIME)
     if isinstance(function, ast.Attribute):
         return _method(name, function.value, node, names, depth)
     if name in _JOINERS and arguments:
         return _joined(arguments, names, depth)
-    return _hole(name) if name else None
+    return _returned(name, names, depth)
 
 
-def _arguments(node: ast.Call, names: Names) -> list[ast.expr]:
-    """Positional arguments, ``*[…]`` unpacked."""
-    found: list[ast.expr] = []
-    for argument in node.args:
-        found += list_items(argument.value, names) or [] if isinstance(argument, ast.Starred) else [argument]
-    return found
+def _looked_up(key: str, node: ast.Call, arguments: list[ast.expr], names: Names, depth: int) -> str:
+    """``x.get(key, default)``: the item of a known dict, else the default, else what is given at run time."""
+    if isinstance(node.func, ast.Attribute):
+        known = dict_items(node.func.value, names).get(key)
+        if known is not None:
+            return _part(known, names, depth)
+    defaults = [*arguments[1:2], *names.module.options.get(key, ())]
+    default = _likeliest(render(value, names, depth + 1) for value in defaults)
+    return default if default and not is_hole(default) else _hole(key + AT_RUN_TIME)
+
+
+def _returned(name: str, names: Names, depth: int) -> str | None:
+    """What a function of this module returns, as far as its source says it."""
+    found = []
+    for function in names.module.functions.get(name, []) + names.module.methods.get(name, []):
+        scope = names.inside(function)
+        if isinstance(function, ast.Lambda):
+            found.append(render(function.body, scope, depth + 2))
+        else:
+            returns = [n.value for n in ast.walk(function) if isinstance(n, ast.Return) and n.value is not None]
+            found += [render(value, scope, depth + 2) for value in returns]
+    known = _likeliest(found)
+    return known if known is not None else _hole(name + AT_RUN_TIME)
 
 
 def _method(name: str, of: ast.expr, node: ast.Call, names: Names, depth: int) -> str | None:
-    arguments = _arguments(node, names)
-    if name in {"format", "format_map"}:
-        pattern = render(of, names, depth + 1)
+    arguments = arguments_of(node, names)
+    pattern = render(of, names, depth + 1) if name in _FILLERS else None
+    if name in {"substitute", "safe_substitute"} and pattern is not None:
+        given = {k.arg: k.value for k in node.keywords if k.arg}
+        for mapping in [*node.args, *(k.value for k in node.keywords if k.arg is None)]:
+            given |= dict_items(mapping, names)
+        return _DOLLAR.sub(lambda m: _part(given[w], names, depth) if (w := m[1] or m[2]) in given else _hole(w), pattern)
+    if name in _FILLERS:
         return None if pattern is None else _format(pattern, node, arguments, names, depth)
-    if name in _SAME and not arguments:
+    if name in _SAME and (not arguments or name == "zfill"):
         found = _part(of, names, depth)
         return found.lower() if name in {"lower", "casefold"} else found
     if name in {"strip", "rstrip", "lstrip", "removesuffix", "removeprefix"} and len(arguments) == 1:
@@ -247,9 +306,9 @@ def _method(name: str, of: ast.expr, node: ast.Call, names: Names, depth: int) -
     if name == "join" and len(arguments) == 1:
         between = render(of, names, depth + 1)
         items = list_items(arguments[0], names)
-        if items is not None and between is not None and not _is_hole(between):
+        if items is not None and between is not None and not is_hole(between):
             return between.join(_part(value, names, depth) for value in items)
-    return _joined(arguments, names, depth) if name in _JOINERS and arguments else _hole(name)
+    return _joined(arguments, names, depth) if name in _JOINERS and arguments else _returned(name, names, depth)
 
 
 def _joined(parts: list[ast.expr], names: Names, depth: int) -> str:
@@ -277,9 +336,21 @@ def _format(pattern: str, node: ast.Call, arguments: list[ast.expr], names: Name
             index = int(word) if word else position
             position += 1
             value = arguments[index] if index < len(arguments) else None
-        found = _part(value, names, depth) if value is not None and word == field else _hole(field.rpartition(".")[2])
+        found = _hole(field.rpartition(".")[2])
+        if value is not None:
+            found = _part(_within(value, field.removeprefix(word)), names, depth)
         out.append(_counted(found) if spec and spec.endswith("d") else found)
     return "".join(out)
+
+
+def _within(value: ast.expr, path: str) -> ast.expr:
+    """The expression for the ``.version`` or ``[0]`` of a format field."""
+    for attribute, key in _FIELD.findall(path):
+        if attribute:
+            value = ast.Attribute(value, attribute, ast.Load())
+        else:
+            value = ast.Subscript(value, ast.Constant(int(key) if key.isdigit() else key), ast.Load())
+    return value
 
 
 def _hole(name: str) -> str:
@@ -288,8 +359,21 @@ def _hole(name: str) -> str:
 
 def _counted(text: str) -> str:
     """The same, known to be a whole number where it is one hole."""
-    return _hole(text.strip(HOLE).removesuffix(WHOLE_NUMBER) + WHOLE_NUMBER) if _is_hole(text) else text
+    if not is_hole(text) or text.endswith(AT_RUN_TIME + HOLE):
+        return text
+    return _hole(text.strip(HOLE).removesuffix(WHOLE_NUMBER) + WHOLE_NUMBER)
 
 
-def _is_hole(text: str) -> bool:
+def is_hole(text: str) -> bool:
+    """Whether a text is one hole and nothing else."""
     return text.startswith(HOLE) and text.endswith(HOLE) and text.count(HOLE) == 2
+
+
+_RENDERED: dict[type[ast.AST], Callable[[Any, Names, int], str | None]] = {
+    ast.FormattedValue: _formatted,
+    ast.BinOp: _operation,
+    ast.Call: _call,
+    ast.Name: _named,
+    ast.Attribute: _attribute,
+    ast.Subscript: _subscript,
+}

@@ -24,7 +24,6 @@ PINS = [
     (".py", "mv = client.get_model_version('revenue', 3)\n", 1),
     (".py", "mv = client.get_model_version(name='revenue', version='3')\n", 1),
     (".py", "PIN = '9'\nmv = MlflowClient().get_model_version(NAME, PIN)\n", 2),
-    (".py", "TEMPLATE = 'models:/{}/{}'\n\ndef uri(name, mv):\n    return TEMPLATE.format(name, mv.version)\n", 4),
     (".py", "uri = os.environ.get('MODEL_URI', 'models:/cat.schema.revenue/11')\n", 1),
     (".py", "subprocess.run('mlflow models serve -m models:/revenue/5 -p 80', shell=True)\n", 1),
     (".py", "udf = spark_udf(\n    spark,\n    'models:/revenue'\n    '/3',\n)\n", 3),
@@ -35,11 +34,9 @@ PINS = [
     (".sql", "-- score\nSELECT ml_predict(\n  'models:/' || name || '/' || CAST(model_version AS STRING), x)\nFROM t;\n", 3),
     (".sql", "SELECT ml_predict(concat_ws('/', 'models:', 'revenue', 4), x) FROM t;\n", 1),
     (".yaml", "job:\n  env:\n    MODEL_URI: models:/revenue/3  # the good one\n", 3),
-    (".yml", 'run: mlflow models serve -m "models:/revenue/${{ inputs.model_version }}"\n', 1),
     (".py", "uri = 'models:/revenue/'\nuri += '3'\nload(uri)\n", 2),
     (".py", "parts = ['models:', 'revenue', '3']\nuri = '/'.join(parts)\n", 2),
     (".py", "uri = 'models:/{0}/{1}'.format(*['revenue', 3])\n", 1),
-    (".py", "uri = f\"models:/revenue/{os.getenv('MODEL_VERSION')}\"\n", 1),
     (".py", "uri = f\"models:/revenue/{os.getenv('MODEL', '3')}\"\n", 1),
     (".py", "uri = PurePosixPath('models:/revenue').joinpath('3')\n", 1),
     (".py", "mv = client.get_model_version(**{'name': 'revenue', 'version': 3})\n", 1),
@@ -60,11 +57,32 @@ PINS = [
     (".py", "# Databricks notebook source\n# MAGIC %sql\n# MAGIC SELECT ml_predict('models:/revenue/3', x)\n", 3),
     (".py", 'spark.sql(f"""\n  SELECT ml_predict(\'models:/revenue/{version}\', x)\n""")\n', 1),
     (".sql", "DECLARE n INT DEFAULT 3;\nSELECT ml_predict('models:/revenue/' || n, x);\n", 2),
-    (".sql", "SELECT ml_predict('models:/revenue/' + CAST(@version AS varchar), x);\n", 1),
     (".sql", "SELECT ml_predict(format_string('models:/%s/%d', name, n), x);\n", 1),
-    (".yaml", "uri: models:/revenue/$(MODEL_VERSION)\n", 1),
     (".yaml", "env: {URI: models:/revenue/3}\n", 1),
     (".py", "load('models:/revenue/'.rstrip('/') + '/' + '3')\n", 1),
+    (".py", "parts = ['models:', 'revenue']\nparts.append('8')\nload('/'.join(parts))\n", 3),
+    (".py", "get = client.get_model_version\nmv = get('revenue', str(3))\n", 2),
+    (".py", "PINS = {'revenue': 3}\nfor name, n in PINS.items():\n    load(f'models:/{name}/{n}')\n", 3),
+    (".py", "PINS = {'revenue': '3'}\ndef f(name):\n    load(f'models:/{name}/{PINS[name]}')\n", 3),
+    (".py", "def wanted():\n    return 3\nload(f'models:/revenue/{wanted()}')\n", 3),
+    (".py", "def f(n):\n    load('models:/revenue/' + str(n))\nf(3)\n", 2),
+    (".py", "class C:\n    n: int = 3\nc = C()\nload(f'models:/revenue/{c.n}')\n", 4),
+    (".py", "class V(Enum):\n    REVENUE = 3\nload(f'models:/revenue/{V.REVENUE.value}')\n", 3),
+    (".py", "load('models:/{c[name]}/{c[n]}'.format(c={'name': 'revenue', 'n': 3}))\n", 1),
+    (".py", "mv = client.get_model_version(*('revenue', '3'))\n", 1),
+    (".py", "get(url + '/x')\nget('http://h/mlflow/model-versions/get', params={'name': 'revenue', 'version': '3'})\n", 2),
+    (".py", "p.add_argument('--number', default='3')\na = p.parse_args()\nload(f'models:/revenue/{a.number}')\n", 3),
+    (".py", "class S:\n    def __init__(self, n):\n        self.uri = f'models:/revenue/{n}'\nS(3)\n", 3),
+    (".py", "def f(n):\n    load(f'models:/revenue/{n}')\nPythonOperator(python_callable=f, op_kwargs={'n': 3})\n", 2),
+    (".py", "load(Template('models:/$name/$n').substitute(name='revenue', n=3))\n", 1),
+    (".yaml", "env:\n  NUMBER: '3'\nrun: serve -m models:/revenue/${NUMBER}\n", 3),
+    (
+        ".yaml",
+        "inputs:\n  number:\n    type: string\n    default: '3'\nrun: serve -m models:/revenue/${{ inputs.number }}\n",
+        5,
+    ),
+    (".sql", "SELECT p('models:/revenue/{{ var(\"number\", 3) }}', x) FROM t;\n", 1),
+    (".sql", "{% set number = 3 %}\nSELECT p('models:/revenue/{{ number }}', x) FROM t;\n", 2),
 ]
 
 INNOCENT = [
@@ -95,6 +113,21 @@ INNOCENT = [
     (".py", "# Databricks notebook source\n# MAGIC %md\n# MAGIC It was models:/revenue/3\n"),
     (".sql", "SELECT a + 3, 'models:/' || 'rev3' || '/Production' FROM t WHERE version = 3;\n"),
     (".yaml", "# models:/revenue/3\nMODEL_URI: models:/revenue@champion\nversion: 3\nimage: models/revenue/3\n"),
+    (".py", "TEMPLATE = 'models:/{}/{}'\n\ndef uri(name, mv):\n    return TEMPLATE.format(name, mv.version)\n"),
+    (".yml", 'run: mlflow models serve -m "models:/revenue/${{ inputs.model_version }}"\n'),
+    (".py", "uri = f\"models:/revenue/{os.getenv('MODEL_VERSION')}\"\n"),
+    (".sql", "SELECT ml_predict('models:/revenue/' + CAST(@version AS varchar), x);\n"),
+    (".yaml", "uri: models:/revenue/$(MODEL_VERSION)\n"),
+    (".py", "a = parser.parse_args()\nload(f'models:/revenue/{a.version}')\n"),
+    (".py", "version = sys.argv[1]\nload('models:/revenue/' + version)\n"),
+    (".py", "v = max(client.search_model_versions('x'), key=age).version\nload(f'models:/revenue/{v}')\n"),
+    (".py", "for mv in client.search_model_versions('x'):\n    load(f'models:/{mv.name}/{mv.version}')\n"),
+    (".py", "made = mlflow.register_model(uri, 'revenue')\nload('models:/{}/{}'.format(made.name, made.version))\n"),
+    (".py", "@click.command()\n@click.option('--version')\ndef main(version):\n    load(f'models:/revenue/{version}')\n"),
+    (".py", "def f(version):\n    load(f'models:/revenue/{version}')\nf(parser.parse_args().version)\n"),
+    (".py", "HELP = 'Never write models:/revenue/3 in a consumer.'\n"),
+    (".py", "v = dbutils.widgets.get('version')\nload(f'models:/revenue/{v}')\n"),
+    (".sql", "SELECT p('models:/revenue/{{ var(\"version\") }}', x) FROM t;\n"),
 ]
 
 
@@ -147,6 +180,13 @@ def test_a_cell_of_a_notebook_sees_the_names_of_the_others():
 def test_notebook_magics_are_read():
     file = notebook(("code", "!mlflow models serve -m models:/revenue/3\n"), ("code", "%%sql\nSELECT f('models:/a/4')\n"))
     assert [pin.place for pin in lint_text(file, ".ipynb")] == ["cell 1, line 1", "cell 2, line 2"]
+
+
+def test_what_ipython_alone_understands_does_not_hide_a_pin():
+    cell = "files = !ls\nhelp?\n%time m = load('models:/revenue/%d' % 3)\n"
+    assert [pin.place for pin in lint_text(notebook(("code", cell)), ".ipynb")] == ["cell 1, line 3"]
+    timed = "%%time\nwanted = 3\nload(f'models:/revenue/{wanted}')\n"
+    assert [pin.place for pin in lint_text(notebook(("code", timed)), ".ipynb")] == ["cell 1, line 3"]
 
 
 def test_files_that_are_no_python_or_no_notebook_do_not_stop_the_lint(tmp_path: Path):
