@@ -16,7 +16,9 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -71,6 +73,7 @@ class AuditLog:
     def __init__(self, store: TableStore, *, now: Callable[[], dt.datetime] | None = None) -> None:
         self._store = store
         self._now = now or (lambda: dt.datetime.now(dt.UTC))
+        self._sound = False  # its files were compared with their digests
 
     @property
     def store(self) -> TableStore:
@@ -119,7 +122,7 @@ class AuditLog:
                 with contextlib.suppress(WriteConflict, LakehouseError):  # only speed is lost: the rows are there
                     self._store.compact(AUDIT)
             with contextlib.suppress(LakehouseError):  # the next append writes down what this one could not
-                filedigests.record(self._store.files(AUDIT))
+                filedigests.record(self._store.folder(AUDIT))
             return rows
 
     def rows(
@@ -146,6 +149,7 @@ class AuditLog:
         """
         if not self._store.exists(AUDIT):
             return []
+        self._check_files()
         where = None if model is None else f"model_name = {_quoted(model)}"
         found = sorted(_from_table(self._store.read(AUDIT, where=where)), key=lambda row: row.seq)
         return [
@@ -167,6 +171,7 @@ class AuditLog:
         """
         if not self._store.exists(AUDIT):
             return 0, GENESIS
+        self._check_files()
         seq = self._store.transaction(AUDIT, TRANSACTION) or 0
         if seq == 0:
             return 0, GENESIS
@@ -178,6 +183,35 @@ class AuditLog:
             )
         return seq, found[0]
 
+    def check_anchor(self, where: str, text: str) -> None:
+        """Compare the chain with one anchor, without walking it.
+
+        A chain that does not fit its anchor must not grow: once it has grown past it, the anchor would be moved on, and the
+        cut or the rewriting be forgotten.
+
+        Parameters
+        ----------
+        where
+            Where the anchor was found.
+        text
+            Made by `anchor`, read before this call.
+
+        Raises
+        ------
+        AuditBroken
+            The table ends before the anchor, or has another row there.
+        """
+        seq, _ = parse_anchor(text)
+        head_seq, head_hash = self.head()
+        found: list[str] = []
+        if 0 < seq <= head_seq:
+            found = self._store.read(AUDIT, columns=["hash"], where=f"seq = {seq}").to_pydict()["hash"]
+        report = _compare(ChainReport(0, head_seq, head_hash), dict.fromkeys([seq] * len(found), "".join(found)), {where: text})
+        if report.problem:
+            raise AuditBroken(
+                f"{report.problem}; restore {AUDIT} from its backup (for a new lakehouse on purpose: delete {where} first)"
+            )
+
     def verify(self, anchors: Mapping[str, str] | Iterable[str] = ()) -> ChainReport:
         """Walk the whole chain and compare it with the anchors kept outside.
 
@@ -187,6 +221,11 @@ class AuditLog:
             Texts made by `anchor`, or a mapping from where each was found to its text.
         """
         named = dict(anchors) if isinstance(anchors, Mapping) else {f"anchor {i}": a for i, a in enumerate(anchors, 1)}
+        self._sound = False
+        try:
+            self._check_files()
+        except AuditBroken as error:
+            return ChainReport(0, 0, "", str(error), anchors=len(named))
         try:
             rows = self.rows()
         except (ValueError, TypeError, OverflowError) as error:  # values that no row of ours holds
@@ -202,16 +241,19 @@ class AuditLog:
             report = dataclasses.replace(report, problem=problem)
         if report.ok:
             report = _compare(report, {row.seq: row.hash for row in rows}, named)
-        if report.ok and rows:
-            report = self._compare_files(report)
         return dataclasses.replace(report, anchors=len(named))
 
-    def _compare_files(self, report: ChainReport) -> ChainReport:
-        """Every row reads as it was written; so must every byte of the files that hold them."""
-        for file in filedigests.altered(self._store.files(AUDIT)):
-            problem = f"{file} was altered: its rows read as before, its bytes are not those that were written; look who did"
-            return dataclasses.replace(report, problem=problem)
-        return report
+    def _check_files(self) -> None:
+        """Compare every file with the digest of what was written, once, before a reader stumbles over it. Raises AuditBroken."""
+        if self._sound:
+            return
+        folder = self._store.folder(AUDIT)
+        for file in filedigests.altered(folder):
+            rows = _rows_in(folder, file)
+            raise AuditBroken(
+                f"{file}{rows} was altered: its bytes are not those that were written; restore it from a backup and look who did"
+            )
+        self._sound = True
 
     def _chain(self, events: Sequence[AuditEvent], identifiers: Sequence[str], seq: int, last_hash: str) -> list[AuditRow]:
         rows = []
@@ -283,6 +325,19 @@ def _walk(rows: Sequence[AuditRow]) -> ChainReport:
             )
         last_seq, last_hash, last_time = row.seq, row.hash, row.event_time
     return ChainReport(len(rows), last_seq, last_hash, notes=tuple(notes))
+
+
+def _rows_in(folder: Path | None, file: Path) -> str:
+    """Which rows a data file holds, as the table's log says; empty where it does not say."""
+    for entry in sorted((folder / filedigests.LOG).glob("*.json")) if folder is not None else ():
+        for line in entry.read_text("utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                added = json.loads(line).get("add", {})
+                if unquote(str(added.get("path", ""))) == file.name:
+                    stats = json.loads(added["stats"])
+                    first, last = stats["minValues"]["seq"], stats["maxValues"]["seq"]
+                    return f" (row {first})" if first == last else f" (rows {first} to {last})"
+    return ""
 
 
 def _archived_before(rows: Sequence[AuditRow]) -> tuple[int, str] | None:

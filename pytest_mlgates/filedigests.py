@@ -1,4 +1,7 @@
-"""Digests of a table's data files, kept beside the lakehouse: a changed byte is found even where it carries no value."""
+"""Digests of a table's files, kept beside the lakehouse: a changed byte is found even where it carries no value.
+
+Data files and log entries of a Delta table are written once and never again, so each has one digest for its whole life.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 FOLDER = "_digests"
+LOG = "_delta_log"
+_WRITTEN_ONCE = ("*.parquet", f"{LOG}/*.json")
 
 
 def digest(path: Path) -> str:
@@ -19,11 +24,11 @@ def digest(path: Path) -> str:
         return ""
 
 
-def record(files: Iterable[Path]) -> None:
-    """Write down the digest of every file that has none yet. What cannot be written now is written the next time."""
-    for file in files:
-        note = _note(file)
-        if note.exists() or not file.exists():
+def record(table: Path | None) -> None:
+    """Write down the digest of every file of a table that has none yet. What cannot be written now is written the next time."""
+    for file in _files(table):
+        note = _note(table, file)
+        if note.exists():
             continue
         with contextlib.suppress(OSError):
             note.parent.mkdir(parents=True, exist_ok=True)
@@ -32,20 +37,38 @@ def record(files: Iterable[Path]) -> None:
             scratch.replace(note)
 
 
-def altered(files: Iterable[Path]) -> Iterator[Path]:
-    """Yield the files whose bytes are not those that were written down; a file without a note is no fault."""
-    for file in files:
+def altered(table: Path | None) -> Iterator[Path]:
+    """Yield the files of a table whose bytes are not those that were written down; a file without a note is no fault."""
+    for file in _files(table):
         with contextlib.suppress(OSError):
-            if _note(file).read_text("ascii", errors="replace").strip() != digest(file):
+            noted = _note(table, file).read_text("ascii", errors="replace").strip()
+            if noted and noted != digest(file) and file.exists():
                 yield file
 
 
-def differing(before: Mapping[str, str], files: Iterable[Path]) -> list[str]:
-    """Names of the files that are not as ``before`` has them (name to digest)."""
-    now = {file.name: digest(file) for file in files}
-    return [name for name, expected in before.items() if now.get(name) != expected]
+def of_version(table: Path | None, data_files: Iterable[Path], version: int) -> dict[str, str]:
+    """Digests by name of what one version of a table is made of: its data files, and its log up to there."""
+    files = list(data_files)
+    if table is not None:
+        files += [f for f in table.glob(f"{LOG}/*.json") if f.stem.isdigit() and int(f.stem) <= version]
+    return {_name(file): digest(file) for file in files}
 
 
-def _note(file: Path) -> Path:
-    table = file.parent
-    return table.parent.parent / FOLDER / table.parent.name / table.name / f"{file.name}.sha256"
+def differing(before: Mapping[str, str], table: Path) -> list[str]:
+    """Names of the files of a table that are not as ``before`` has them; a log entry may have been cleaned away since."""
+    now = {_name(file): file for pattern in ("**/*.parquet", f"{LOG}/*.json") for file in table.glob(pattern)}
+    gone = [name for name in before if name not in now and not name.startswith(LOG)]
+    return gone + [name for name, expected in before.items() if name in now and digest(now[name]) != expected]
+
+
+def _name(file: Path) -> str:
+    return f"{LOG}/{file.name}" if file.parent.name == LOG else file.name
+
+
+def _files(table: Path | None) -> list[Path]:
+    return [] if table is None else [file for pattern in _WRITTEN_ONCE for file in sorted(table.glob(pattern))]
+
+
+def _note(table: Path | None, file: Path) -> Path:
+    assert table is not None
+    return table.parent.parent / FOLDER / table.parent.name / table.name / f"{file.relative_to(table)}.sha256"

@@ -42,6 +42,10 @@ class Lakehouse:
             )
         return "/".join([self.root, *table.split(".")])
 
+    def folder(self, table: str) -> Path | None:
+        """The same as a folder of this machine; ``None`` where it is none."""
+        return Path(self.uri(table)) if self._local else None
+
     def exists(self, table: str) -> bool:
         """Whether the table is there."""
         return bool(DeltaTable.is_deltatable(self.uri(table)))
@@ -80,9 +84,12 @@ class Lakehouse:
         """Read rows; ``where`` is a SQL predicate over the table's columns."""
         query = self._query(table, columns, where, version)
         try:
-            # not pa.table(query.read_all()): it imports pandas, for half a second
-            return _plain_strings(pa.RecordBatchReader.from_stream(query).read_all())
-        except Exception as error:  # a missing or damaged data file comes up as a bare Exception
+            # not pa.table(query.read_all()): it imports pandas, for half a second. Read whole before it crosses to pyarrow:
+            # a panic of the reader on a damaged file is an exception here, and the end of the process within the crossing
+            return _plain_strings(pa.RecordBatchReader.from_stream(query.read_all()).read_all())
+        except BaseException as error:  # a missing or damaged data file comes up as a bare Exception, or as a panic
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise LakehouseError(f"cannot read {table}: {_one_line(error)[:400]}") from error
 
     def batches(

@@ -178,6 +178,9 @@ class TableStore(Protocol):
     def uri(self, table: str) -> str:
         """Where the table lies."""
 
+    def folder(self, table: str) -> Path | None:
+        """The same as a folder of this machine; ``None`` where it is none."""
+
     def tables(self) -> list[str]:
         """Names of all tables."""
 
@@ -283,3 +286,6 @@ class AuditTrail(Protocol):
 
     def head(self) -> tuple[int, str]:
         """``(seq, hash)`` of the last row, ``(0, "")`` before the first."""
+
+    def check_anchor(self, where: str, text: str) -> None:
+        """Compare the chain with what was remembered of it outside. Raises AuditBroken where it does not fit."""

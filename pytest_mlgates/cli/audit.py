@@ -100,7 +100,12 @@ def verify(context: click.Context, anchor_files: tuple[str, ...], write_anchor: 
     if problems:
         return EXIT_FAILED
     if write_anchor:
-        Path(write_anchor).write_text(anchor(report.head_seq, report.head_hash), "utf-8")
+        try:
+            Path(write_anchor).write_text(anchor(report.head_seq, report.head_hash), "utf-8")
+        except OSError as error:
+            raise UsageProblem(
+                f"cannot write {write_anchor}: {error.strerror or error}; name a file in a folder that is there"
+            ) from None
     click.echo(
         f"audit verified: {report.rows} rows, head {report.head_seq} {report.head_hash[:19]}…, {report.anchors} anchors agree"
     )

@@ -61,11 +61,14 @@ def promote(
 
 @click.command()
 @click.argument("name")
-@click.option("--reason", required=True, help="Why; written to the audit.")
+@click.option("--reason", default="", help="Why; written to the audit. Needed where the evidence is out of date or gone.")
 @click.option("--actor", default="", help="Who acts (default: GITHUB_ACTOR, else the login name).")
 @click.pass_context
 def rollback(context: click.Context, name: str, reason: str, actor: str) -> int:
-    """Return model NAME to the version that was Production before the present one."""
+    """Return model NAME to the version that was Production before the present one.
+
+    Where its evidence still holds no reason is asked for. Where the model, its data or its evidence were altered none helps.
+    """
     from pytest_mlgates import provenance
     from pytest_mlgates.services import promote as service
     from pytest_mlgates.wiring import Project

@@ -56,8 +56,8 @@ class Context:
     holdout
         What the settings name as the holdout.
     holdout_digest
-        Digest of the rows that the evidence names, as they are now; ``None`` where they cannot be read (``holdout_problem``,
-        which otherwise names data files whose bytes are not as they were).
+        Digest of the rows that the evidence names, as they are now; ``None`` where they cannot be read, empty where files
+        of the table are not as they were (``holdout_problem`` says why, or which).
     settings_digests
         Digests that may promote to this stage.
     required
@@ -114,7 +114,7 @@ def refusals(evidence: Evidence | EvidenceInvalid | None, context: Context) -> l
         See `Context`.
     """
     found: list[Refusal] = []
-    if not context.reason.strip():
+    if not context.reason.strip() and not context.move.was_production:
         found.append(Refusal("approval", "no reason is given; say why with --reason", integrity=True))
     if context.hotfix and not context.approver.strip():
         found.append(Refusal("approval", "a hotfix needs an approver; name one with --approver", integrity=True))
@@ -125,6 +125,8 @@ def refusals(evidence: Evidence | EvidenceInvalid | None, context: Context) -> l
         found += _of_evidence(evidence, context)
     if context.move.contest and not context.hotfix:
         found += _of_contest(context.contest)
+    if found and context.move.was_production and not context.reason.strip():
+        found.append(Refusal("approval", "only a reason lets it through all the same; say why with --reason", integrity=True))
     return found
 
 
@@ -137,7 +139,7 @@ def _of_contest(contest: Contest | None) -> list[Refusal]:
     if contest is not None and contest.agrees:
         return []
     why = contest.summary if contest is not None else "champion/challenger has not been run"
-    return [Refusal("contest", f"{why}; wait for it, or use --hotfix --approver WHO")]
+    return [Refusal("contest", f"{why}; let the race decide, or use --hotfix --approver WHO")]
 
 
 def _of_evidence(evidence: Evidence | EvidenceInvalid | None, context: Context) -> list[Refusal]:
@@ -171,13 +173,12 @@ def _of_identity(evidence: Evidence, context: Context, again: str) -> list[Refus
     elif context.holdout_digest is None:
         message = f"the holdout rows that it was judged on cannot be read: {context.holdout_problem}; {again}"
         found.append(Refusal("data", message, integrity=True))
-    elif data.get("digest") != context.holdout_digest or context.holdout_problem:
-        where = f" ({context.holdout_problem})" if context.holdout_problem else ""
+    elif data.get("digest") != context.holdout_digest:
         at = "" if data.get("version") is None else f"@{data['version']}"
-        message = (
-            f"the holdout {data.get('table')}{at} has changed since the gates ran{where}: evidence {evidence.id} is of "
-            f"{_short(data.get('digest'))}, it is {_short(context.holdout_digest)}; restore it, or {again}"
-        )
+        how = f"evidence {evidence.id} is of {_short(data.get('digest'))}, it is {_short(context.holdout_digest)}"
+        if context.holdout_problem:
+            how = f"{context.holdout_problem} is altered or gone"
+        message = f"the holdout {data.get('table')}{at} has changed since the gates ran: {how}; restore it, or {again}"
         found.append(Refusal("data", message, integrity=True))
     return found
 

@@ -92,9 +92,9 @@ def compact_table(store: TableStore, files: Compactable, audit: Chain, table: st
             if not report.ok:
                 return Compacted(table, before, before, guarded, f"its chain does not verify: {report.problem}")
         files.compact(table)
-        if table == AUDIT:
-            filedigests.record(store.files(AUDIT))
         files.checkpoint(table)
+        if table == AUDIT:
+            filedigests.record(store.folder(AUDIT))
     except (WriteConflict, LakehouseError) as error:
         return Compacted(table, before, files.file_count(table), guarded, str(error))
     return Compacted(table, before, files.file_count(table), guarded)

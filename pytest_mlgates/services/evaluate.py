@@ -87,13 +87,14 @@ def load_holdout(store: TableStore, settings: ModelSettings, folder: Path) -> Ho
     files: dict[str, str] = {}
     if source.endswith((".parquet", ".csv")):
         frame = _read_file(folder / source)
+        files = {Path(source).name: filedigests.digest(folder / source)}
     else:
         table, _, pinned = source.partition("@")
         if pinned and not pinned.isdigit():
             raise DataUnusable(f"holdout {source!r}: {pinned!r} is not a table version; write {table}@3, say, or {table} alone")
         version = int(pinned) if pinned else store.version(table)
         frame = store.read(table, version=version).to_pandas()
-        files = {file.name: filedigests.digest(file) for file in store.files(table, version)}
+        files = filedigests.of_version(store.folder(table), store.files(table, version), version)
     for column in (settings.target, *settings.sensitive):
         if column not in frame.columns:
             role = "target" if column == settings.target else "sensitive column"

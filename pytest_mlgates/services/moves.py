@@ -173,6 +173,13 @@ def anchor_head(desk: Desk, name: str) -> None:
     desk.registry.set_model_tag(name, HEAD_TAG, canonical_bytes({"hash": head_hash, "seq": seq}).decode())
 
 
+def check_anchor(desk: Desk, name: str) -> None:
+    """Compare the audit with what the registered model remembers of it. Raises AuditBroken where it does not fit."""
+    remembered = desk.registry.model_tags(name).get(HEAD_TAG)  # read before the table, which only grows
+    if remembered:
+        desk.audit.check_anchor(f"the tag {HEAD_TAG} of {name}", remembered)
+
+
 def anchors(registry: ModelRegistry) -> dict[str, str]:
     """What the registered models remember of the chain: where each anchor was found, and its text."""
     return {f"the tag of {n}": t for n in registry.names() if (t := registry.model_tags(n).get(HEAD_TAG))}

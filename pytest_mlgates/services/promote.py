@@ -163,7 +163,8 @@ def rollback(
 ) -> Promotion:
     """Return to the version that was Production before the present one.
 
-    Its evidence may be out of date or absent when a reason is given; nothing that was altered is let through.
+    Its evidence may be out of date or absent when a reason is given; nothing that was altered is let through. The reason may be
+    empty where the evidence still holds.
 
     Raises
     ------
@@ -299,15 +300,20 @@ def _context(
 
 
 def _holdout_now(desk: Desk, settings: Settings, name: str, evidence: Evidence) -> tuple[str | None, str]:
-    """Digest of the rows that the evidence names, as they are now; or why they cannot be read, or which files are altered."""
+    """Digest of the rows that the evidence names, as they are now; ``None`` and why they cannot be read; or, empty, what is altered."""
     data = evidence.body["holdout"]
     try:
         if data.get("version") is None:
+            path = settings.folder / settings.model(name).holdout
+            if data.get("files") and data["files"].get(path.name) != filedigests.digest(path):
+                return "", f"file {path}"
             return load_holdout(desk.audit.store, settings.model(name), settings.folder).digest, ""
         table = str(data["table"]).partition("@")[0]
-        frame = desk.audit.store.read(table, version=int(data["version"])).to_pandas()
-        changed = filedigests.differing(data.get("files") or {}, desk.audit.store.files(table, int(data["version"])))
-        return table_digest(frame), f"data file {', '.join(changed[:3])}" if changed else ""
+        folder = desk.audit.store.folder(table)
+        changed = filedigests.differing(data.get("files") or {}, folder) if folder is not None else []
+        if changed:  # named before a reader stumbles over them
+            return "", f"file {', '.join(changed[:3])}"
+        return table_digest(desk.audit.store.read(table, version=int(data["version"])).to_pandas()), ""
     except MlgatesError as error:
         return None, str(error)
     except Exception as error:  # noqa: BLE001 a data file with a changed byte makes its reader raise anything
@@ -329,7 +335,7 @@ def _refuse(
 
 
 def _event(asked: _Request, from_stage: str, evidence: Evidence | None, waived: tuple[str, ...]) -> AuditEvent:
-    rationale = asked.reason
+    rationale = asked.reason.strip() or "its evidence still holds"  # only a rollback may come without a reason
     if asked.hotfix:
         rationale = f"hotfix approved by {asked.approver}: {rationale}"
     if waived:

@@ -9,7 +9,7 @@ from pytest_mlgates.errors import WriteConflict
 from pytest_mlgates.ports import AuditEvent
 from pytest_mlgates.promotion.machine import ALIASES, ARCHIVED, NONE, PRODUCTION, STAGING
 from pytest_mlgates.services.lease import Lease, settle
-from pytest_mlgates.services.moves import Desk, NotMoved, anchor_head, last_staged, make_move, projected, recover
+from pytest_mlgates.services.moves import Desk, NotMoved, anchor_head, check_anchor, last_staged, make_move, projected, recover
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +54,8 @@ def reconcile(registry: ModelRegistry, audit: AuditTrail, name: str, *, stage_mo
         No such model.
     WriteConflict
         A living process is promoting the model and does not finish.
+    AuditBroken
+        The audit is not the one that the registered model remembers: its tail was cut, or it was rewritten.
     RegistryUnavailable, LakehouseError
         One of the two does not answer; nothing is lost, run it again.
     """
@@ -63,6 +65,7 @@ def reconcile(registry: ModelRegistry, audit: AuditTrail, name: str, *, stage_mo
 def bring_together(desk: Desk, name: str) -> Reconciliation:
     """`reconcile` at a desk."""
     desk.registry.versions(name)  # a model that is not there is named before anything is written
+    check_anchor(desk, name)
     settled: list[str] = []
 
     def settle_one(lease: Lease) -> None:

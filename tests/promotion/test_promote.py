@@ -260,6 +260,16 @@ class TestRollback:
             self.rollback(world)
         assert world.states()[-1] == "refused"
 
+    def test_no_reason_is_asked_for_while_the_evidence_holds(self, world: World):
+        self.make(world)
+        done = self.rollback(world, reason="")
+        assert (done.version, done.waived) == ("1", ())
+        assert "its evidence still holds" in world.audit.rows()[-2].event.rationale
+        later = dt.datetime.now(dt.UTC) + dt.timedelta(days=40)
+        with pytest.raises(PromotionRefused, match="only a reason lets it through all the same; say why with --reason"):
+            self.rollback(world, reason="", now=lambda: later)
+        assert self.rollback(world, now=lambda: later).version == "2"
+
     def test_an_archived_version_that_never_was_production_is_no_rollback(self, world: World):
         self.make(world)
         world.add_version()

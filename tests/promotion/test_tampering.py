@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import re
@@ -13,6 +14,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
+from pytest_mlgates.audit import GENESIS, AuditEvent, AuditLog, row_hash
 from pytest_mlgates.tables import AUDIT
 
 from .world import HOLDOUT, MODEL, World
@@ -111,6 +113,24 @@ def test_a_changed_byte_in_the_holdout_table(world: World):
     assert verdict(world, "evidence", "verify", MODEL, "1")[0] == 0
 
 
+def test_a_changed_byte_in_the_log_of_the_holdout_table(world: World):
+    world.add_version()
+    [file] = (world.folder / "lakehouse" / "lh_gold" / "revenue_holdout" / "_delta_log").glob("*.json")
+    for part in (0.0, 0.3, 0.6, 0.99):
+        kept = file.read_bytes()
+        flip_in(file, int(part * (len(kept) - 1)))
+        code, said = verdict(world, "evidence", "verify", MODEL, "1")
+        assert code == 1
+        assert f"holdout {HOLDOUT}@0 has changed since the gates ran: file _delta_log/{file.name}" in said
+        file.write_bytes(kept)
+
+
+def test_rows_written_to_the_holdout_later_do_not_touch_the_version_that_was_judged(world: World):
+    world.add_version()
+    world.lake.append(HOLDOUT, world.lake.read(HOLDOUT))
+    assert verdict(world, "evidence", "verify", MODEL, "1")[0] == 0
+
+
 def test_a_swapped_settings_file(world: World):
     world.add_version()
     world.write_settings(more="[models.revenue.gates]\nlatency = { p99_max_ms = 2000 }")
@@ -171,6 +191,24 @@ class TestAudit:
             file.write_bytes(kept)
         assert verdict(moved, "audit", "verify")[0] == 0
 
+    def test_a_changed_byte_in_an_entry_of_the_tables_log(self, moved: World):
+        for file in sorted((self.folder(moved) / "_delta_log").glob("*.json"))[::3]:
+            kept = file.read_bytes()
+            for part in (0.0, 0.3, 0.6, 0.99):
+                flip_in(file, int(part * (len(kept) - 1)))
+                self.broken(moved, f"_delta_log/{file.name} was altered")
+                file.write_bytes(kept)
+        assert verdict(moved, "audit", "verify")[0] == 0
+
+    def test_an_altered_audit_lets_nothing_move(self, moved: World):
+        """And a reader in Rust that stumbles over a changed byte may end the process, so the bytes are compared first."""
+        flip(self.file_of(moved, 4))
+        for words in (["promote", MODEL, "3", "--to", "Archived", "--reason", "x"], ["reconcile"], ["audit", "list"]):
+            code, said = verdict(moved, *words)
+            assert code == 1
+            assert "(row 4) was altered" in said
+        assert moved.stages()["3"] == "Staging"
+
     def test_a_deleted_row(self, moved: World):
         self.rewrite(moved, [row for row in self.rows(moved) if row["seq"] != 4])
         self.broken(moved, "row 4 is missing: after row 3 comes row 5")
@@ -178,7 +216,7 @@ class TestAudit:
     def test_a_file_put_in_place_of_another(self, moved: World):
         file = self.file_of(moved, 4)
         pq.write_table(pq.read_table(file).replace_schema_metadata({"x": "y"}), file, compression="none")
-        self.broken(moved, "cannot read lh_gold.ml_promotion_audit.*ml_promotion_audit/part-")
+        self.broken(moved, rf"{file.name} \(row 4\) was altered")
 
     def test_a_deleted_file(self, moved: World):
         self.file_of(moved, 4).unlink()
@@ -219,12 +257,31 @@ class TestAudit:
         assert verdict(moved, "audit", "verify")[0] == 0
         self.broken(moved, "anchor.json has seen row 10", "--anchor", str(anchor))
 
+    def test_a_cut_chain_does_not_grow_again(self, moved: World, tmp_path: Path):
+        """Else it would outgrow its anchor, the anchor would move on, and nobody would ever see the cut."""
+        shutil.copytree(self.folder(moved), tmp_path / "old")
+        moved.promote("1", "Archived")
+        shutil.rmtree(self.folder(moved))
+        shutil.copytree(tmp_path / "old", self.folder(moved))
+        for words in (["promote", MODEL, "3", "--to", "Archived", "--reason", "x"], ["reconcile"], ["rollback", MODEL]):
+            code, said = verdict(moved, *words)
+            assert code == 1
+            assert "the tail is cut: the tag mlgates.audit_head of revenue has seen row 10" in said
+        assert len(moved.audit.rows()) == 8
+
+    def test_a_fork_of_the_chain(self, moved: World, tmp_path: Path):
+        """Two copies that both went on: each holds in itself, the anchor knows one."""
+        shutil.copytree(self.folder(moved), tmp_path / "old")
+        moved.promote("1", "Archived")
+        shutil.rmtree(self.folder(moved))
+        shutil.copytree(tmp_path / "old", self.folder(moved))
+        other = AuditEvent(MODEL, "3", "Staging", "Archived", "eve", "intent", "another history")
+        closed = dataclasses.replace(other, state="committed", fence=9)
+        AuditLog(moved.lake).append_all([other, closed])
+        self.broken(moved, "the chain was rewritten: the tag of revenue has seen row 10")
+
     def test_a_chain_rewritten_whole(self, moved: World):
         """With every hash made anew the chain holds in itself; the anchor does not fit it."""
-        import dataclasses
-
-        from pytest_mlgates.audit import GENESIS, AuditLog, row_hash
-
         rows = AuditLog(moved.lake).rows()
         last, forged = GENESIS, []
         for row in rows:

@@ -172,7 +172,7 @@ class World:
                 "version": at,
                 "digest": table_digest(frame),
                 "rows": len(frame),
-                "files": {f.name: filedigests.digest(f) for f in self.lake.files(HOLDOUT, at)},
+                "files": filedigests.of_version(self.lake.folder(HOLDOUT), self.lake.files(HOLDOUT, at), at),
             },
             "baseline": None,
             "settings_digest": self.settings.digest(version.name),
