@@ -74,18 +74,27 @@ def run(
 
 
 @challenger.command()
-@click.option("--champion", required=True, help="Model whose Production version is champion.")
-@click.option("--challenger", "challenger_name", required=True, help="Model whose newest Staging version challenges.")
+@click.option("--champion", help="Model whose Production version is champion (default: the challenger's).")
+@click.option(
+    "--challenger", "challenger_name", help="Model whose newest Staging version challenges (default: the champion's)."
+)
 @click.pass_context
-def status(context: click.Context, champion: str, challenger_name: str) -> int:
-    """Show the race: days, wins, e-value, what is missing."""
+def status(context: click.Context, champion: str | None, challenger_name: str | None) -> int:
+    """Show the race: days, wins, e-value, what is missing. With no option: of every version in Staging that has a champion."""
     from pytest_mlgates.services import challenge
     from pytest_mlgates.wiring import Project
 
     project = Project.from_context(context)
-    pair = challenge.find_pair(project.registry, project.settings, champion, challenger_name)
-    click.echo(f"champion {pair[0].label}, challenger {pair[1].label}")
-    _tell(challenge.race_between(project.lakehouse, project.settings, *pair), None)
+    one, other = champion or challenger_name, challenger_name or champion
+    if one and other:
+        pairs = [challenge.find_pair(project.registry, project.settings, one, other)]
+    else:
+        pairs = challenge.all_pairs(project.registry, project.settings)
+    for pair in pairs:
+        click.echo(f"champion {pair[0].label}, challenger {pair[1].label}")
+        _tell(challenge.race_between(project.lakehouse, project.settings, *pair), None)
+    if not pairs:
+        click.echo("no version in Staging has a champion in Production; promote one of each, then: mlgates challenger run")
     return EXIT_OK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import random
@@ -73,6 +74,20 @@ def find_pair(
     if challenger is None:
         raise ModelNotFound(f"{challenger_name} has no Staging version to be challenger; promote one to Staging first")
     return champion, challenger
+
+
+def all_pairs(registry: ModelRegistry, settings: Settings) -> list[tuple[ModelVersion, ModelVersion]]:
+    """Return every champion with the newest Staging version that it must answer to, of the models that the settings know."""
+    found = []
+    for name in registry.names():
+        try:
+            version = _in_stage(registry, settings, name, STAGING)
+            champion = champion_of(registry, settings, version) if version is not None else None
+        except ConfigError:  # no table of the settings is for this model
+            continue
+        if version is not None and champion is not None:
+            found.append((champion, version))
+    return found
 
 
 def champion_of(registry: ModelRegistry, settings: Settings, version: ModelVersion) -> ModelVersion | None:
@@ -161,7 +176,7 @@ def evaluate(
     for _ in range(_WRITE_TRIES):
         number = _counter(store, pair)
         known = {row["eval_date"] for row in _rows(store, f"pair = {_quoted(pair)}")}
-        start = since or min([*known, today - dt.timedelta(days=window_days)])
+        start = since or min([*known, *_first_look(store, pair), today - dt.timedelta(days=window_days)])
         wanted = [start + dt.timedelta(days=i) for i in range((today - start).days)]
         fresh = [day for day in wanted if day not in known]
         loaded = loaded or {"p": registry.load(champion), "s": registry.load(challenger)} if fresh else loaded
@@ -172,6 +187,10 @@ def evaluate(
         except WriteConflict:  # another run of the same pair, or any other writer of the table: look again at what is missing
             time.sleep(random.uniform(0.01, 0.1))
             continue
+        if gaps and not _first_look(store, pair):  # a first day whose actuals come late is looked for again
+            with contextlib.suppress(WriteConflict):  # another run has just written down its own
+                first = min(start, *known) if known else start
+                store.append(CHALLENGER, _to_table([], pair), transaction=(_first_transaction(pair), first.toordinal()))
         already = tuple(day for day in wanted if day in known)
         return Evaluation(champion, challenger, scored, already, gaps, race_between(store, settings, champion, challenger))
     raise WriteConflict(f"{CHALLENGER}: other runs kept writing; nothing was scored, run it again")
@@ -195,8 +214,10 @@ def _score(
     for day in days:
         part = frame[frame["__day"] == day]
         late = int(part[model.target].isna().sum())
-        if part.empty or late:
-            gaps.append((day, "no rows" if part.empty else f"{late} of {len(part)} actuals are not there yet"))
+        wild = 0 if part.empty or late else int((~_finite(part[model.target])).sum())
+        if part.empty or late or wild:
+            why = f"{late} of {len(part)} actuals are not there yet" if late else f"{wild} of {len(part)} actuals are infinite"
+            gaps.append((day, "no rows" if part.empty else why))
             continue
         for stage, version, predictor in ((PRODUCTION, champion, loaded["p"]), (STAGING, challenger, loaded["s"])):
             y = part[model.target].to_numpy()
@@ -208,6 +229,11 @@ def _score(
             )  # fmt: skip
         scored.append(day)
     return tuple(scored), tuple(gaps), rows
+
+
+def _finite(actuals: pd.Series) -> Any:
+    """Which actuals are finite numbers; labels that are no numbers count as finite."""
+    return np.isfinite(actuals.to_numpy(dtype=float)) if pd.api.types.is_numeric_dtype(actuals) else np.ones(len(actuals), bool)
 
 
 def errors(y: Any, predicted: Any, task: str) -> dict[str, float | None]:
@@ -286,6 +312,16 @@ def _transaction(pair: str) -> str:
 def _counter(store: TableStore, pair: str) -> int:
     store.create(CHALLENGER, SCHEMAS[CHALLENGER])
     return store.transaction(CHALLENGER, _transaction(pair)) or 0
+
+
+def _first_transaction(pair: str) -> str:
+    return f"challenger since {pair}"
+
+
+def _first_look(store: TableStore, pair: str) -> list[dt.date]:
+    """The first day that was ever looked at for a pair and had a gap; kept as an application transaction of the table."""
+    found = store.transaction(CHALLENGER, _first_transaction(pair))
+    return [dt.date.fromordinal(found)] if found else []
 
 
 def _to_table(rows: list[dict[str, Any]], pair: str) -> pa.Table:

@@ -117,6 +117,22 @@ def test_missed_days_are_filled_in_and_late_actuals_are_a_gap_until_they_come(ri
     assert len(table(rivals)) == 10
 
 
+def test_a_first_day_whose_actuals_come_late_is_scored_when_they_are_there(rivals: World):
+    write(rivals, daily(late={58: 12}))
+    early = evaluate(rivals, TODAY - dt.timedelta(days=1))
+    assert (early.scored, len(early.gaps), early.race.days) == ((), 1, 0)
+    write(rivals, daily())
+    assert [day.isoformat() for day in evaluate(rivals).scored] == ["2026-04-28", "2026-04-29"]
+    assert evaluate(rivals).scored == ()
+
+
+def test_an_infinite_actual_is_a_gap(rivals: World):
+    frame = daily()
+    frame.loc[frame.index[-1], "revenue"] = np.inf
+    write(rivals, frame)
+    assert dict(evaluate(rivals).gaps) == {TODAY - dt.timedelta(days=1): "1 of 12 actuals are infinite"}
+
+
 @pytest.mark.prove
 def test_processes_that_evaluate_at_once_score_every_day_once(rivals: World):
     context = fork_server()
@@ -191,6 +207,8 @@ def test_the_command_shows_the_race(rivals: World, capsys: pytest.CaptureFixture
     assert "20 days scored (2026-04-10 to 2026-04-29), 0 scored before, 0 gaps" in capsys.readouterr().out
     assert main([*settings, "challenger", "status", *words]) == 0
     shown = capsys.readouterr().out
+    assert main([*settings, "challenger", "status"]) == 0  # every race there is
+    assert capsys.readouterr().out == shown
     assert "days 20, wins 20, in a row 20 (longest 20)" in shown
     assert "missing: an e-value of 20" in shown
     assert main([*settings, "challenger", "run", *words, "--wins", "3"]) == 4
