@@ -64,18 +64,18 @@ class Lakehouse:
     def create(self, table: str, schema: pa.Schema, *, append_only: bool = False) -> None:
         """Create an empty table; silent where it exists; safe from several processes at once."""
         uri = self.uri(table)
-        if self._local:
-            Path(uri).parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(_CREATE_TRIES):
             if DeltaTable.is_deltatable(uri):
                 return
             try:
+                if self._local:
+                    Path(uri).parent.mkdir(parents=True, exist_ok=True)
                 DeltaTable.create(
                     uri, schema=schema, mode="ignore", configuration={"delta.appendOnly": "true"} if append_only else None
                 )
-            except (DeltaError, OSError):  # another process created it between our look and our write
+            except (DeltaError, OSError) as error:  # another process created it between our look and our write
                 if attempt == _CREATE_TRIES - 1:
-                    raise
+                    raise LakehouseError(f"cannot create {table} at {uri}: {_one_line(error)}") from error
                 time.sleep(random.uniform(0.01, 0.1))
 
     def read(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CLOCK_SLACK = dt.timedelta(minutes=5)
 """How far in the future evidence may lie: clocks of two machines differ."""
+NEVER_SKIPPED = frozenset({"performance", "latency"})
+"""Gates that apply to every model: one that says SKIP was made to."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -229,6 +231,8 @@ def _of_gates(evidence: Evidence, context: Context, again: str) -> list[Refusal]
         if result.verdict.blocks and not let_through:
             hint = f" ({result.hint})" if result.hint else ""
             found.append(Refusal("gates", f"gate {result.gate}: {result.verdict.value}{hint}"))
+        if result.gate in NEVER_SKIPPED and result.verdict is Verdict.SKIP:
+            found.append(Refusal("gates", f"gate {result.gate} was skipped, which no model may; {again}"))
         if result.gate == "fairness" and context.regulated and result.verdict is Verdict.SKIP:
             found.append(Refusal("gates", f"gate fairness was skipped and the model is regulated; {again}"))
     if not found and report.verdict is not Verdict.PASS:

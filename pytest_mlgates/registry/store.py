@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # keeps a lock file of the current folder out of models
+# MLflow's seven would try a dead server for over two minutes in silence, longer than a promotion's lease is good for
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
 
 with warnings.catch_warnings():  # MLflow warns while it is imported: fatal in a project that runs with -W error
     warnings.simplefilter("ignore")
@@ -68,6 +70,7 @@ class MlflowRegistry:
             raise RegistryUnavailable(message)
         for name in ("mlflow", "alembic"):  # migrations and per-call notices are not ours to print
             logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it raises as well, in a page of SQL
         self.client = self._ask(lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
 
     @property

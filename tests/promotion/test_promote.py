@@ -121,6 +121,13 @@ def test_a_regulated_model_needs_its_fairness_gate_judged(make_world: Callable[.
     assert "gate fairness was skipped and the model is regulated" in refused(world)
 
 
+@pytest.mark.parametrize("gate", ["performance", "latency"])
+def test_a_gate_that_applies_to_every_model_was_not_skipped(world: World, gate: str):
+    """A test of one's own that skips under the gate's name stands in for nothing."""
+    world.add_version(results=with_verdict(gate, Verdict.SKIP))
+    assert f"gate {gate} was skipped, which no model may" in refused(world)
+
+
 def test_evidence_of_another_version_is_refused(world: World):
     first, second = world.add_version(), world.add_version(judged=False)
     evidence = world.evidence(first)
