@@ -103,7 +103,7 @@ def test_a_request_id_comes_back_and_one_is_made_where_none_was_given(ridge):
 
 
 def test_too_many_bytes_and_too_many_rows_are_413(ridge):
-    assert httpx.post(ridge.uri, content=b"x" * 2_000_000).status_code == 413
+    assert httpx.post(ridge.uri, content=b"x" * 5_000_000).status_code == 413
     many = {"input_data": {"columns": NUMERIC, "data": [[1, 0, 1, 1.0, 2.0]] * 10_001}}
     assert httpx.post(ridge.uri, json=many).status_code == 413
 
