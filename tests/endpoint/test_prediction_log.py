@@ -184,12 +184,14 @@ def test_the_log_costs_the_median_answer_less_than_5_percent(settings, tmp_path)
     rng = random.Random(0)
     took: dict[bool, list[float]] = {True: [], False: []}
     with contextlib.ExitStack() as stack:
-        connections = {}
-        for logging in took:
-            state = tmp_path / str(logging)
-            running = stack.enter_context(
-                server.start(settings, model="ridge", stage="1", state=state, log_predictions=logging)
+        servers = {
+            logging: stack.enter_context(
+                server.start(settings, model="ridge", stage="1", state=tmp_path / str(logging), log_predictions=logging)
             )
+            for logging in took
+        }
+        connections = {}  # made once both servers are up: one that sends nothing is closed after 10 s
+        for logging, running in servers.items():
             address = (urlsplit(running.uri).hostname, urlsplit(running.uri).port)
             connections[logging] = [stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(8)]
         request = b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY.encode())
