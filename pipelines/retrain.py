@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ limit_threads()
 
 from pytest_mlgates.alerts.summary import announce, secret_variables  # noqa: E402 after the thread limit
 from pytest_mlgates.errors import MlgatesError, UsageProblem  # noqa: E402
+from pytest_mlgates.redaction import redacting  # noqa: E402
 from pytest_mlgates.reference.lineage import code_tags  # noqa: E402
 from pytest_mlgates.reference.train import CHALLENGER, ForestParams, train  # noqa: E402
 from pytest_mlgates.registry.tracking import MlflowTracker  # noqa: E402
@@ -27,6 +29,15 @@ from pytest_mlgates.services.retrain import GateRun, Retraining, Trigger, retrai
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the pipeline; 0 when the new version is in Staging, 1 when it was blocked or something did not answer."""
+    with redacting():  # the receiver keeps what is printed, and this process has the channels' secrets
+        try:
+            return _main(argv)
+        except Exception:  # noqa: BLE001 a fault that nobody foresaw: its trace is wanted, without secrets
+            traceback.print_exc()
+            return 1
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     trigger = Trigger(arguments.reason, arguments.alert_id or f"manual-{uuid.uuid4().hex[:20]}", arguments.rule)
     result = Path(os.environ["MLGATES_RETRAIN_RESULT"]) if os.environ.get("MLGATES_RETRAIN_RESULT") else None

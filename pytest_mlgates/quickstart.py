@@ -50,7 +50,7 @@ class Scale:
 
 SCALES = {
     # property-day figures are the same at both scales; 400 trees make each single-row gate call four times as dear
-    "small": Scale(machines=10, first=(60, 8, 5), stronger=(100, 12, 2), calls=1000),
+    "small": Scale(machines=10, first=(30, 8, 5), stronger=(50, 12, 2), calls=1000),
     "full": Scale(machines=140, first=(200, 8, 5), stronger=(400, 12, 2), calls=1000),
 }
 

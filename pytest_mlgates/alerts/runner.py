@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_mlgates.alerts.fabric import FabricRefused, follow, submit
 from pytest_mlgates.alerts.inbox import Inbox, Job
 from pytest_mlgates.errors import ConfigError, MlgatesError
 
@@ -192,6 +191,8 @@ class Runner:
         return [str(found)]
 
     def _run_fabric(self, job: Job, retrain: Retrain) -> tuple[str, str]:
+        from pytest_mlgates.alerts.fabric import FabricRefused, follow, submit  # httpx: a third of the receiver's start
+
         fabric = retrain.fabric
         if fabric is None:
             raise ConfigError(f'[models."{job.model}".retrain] target = "fabric" needs a fabric table')

@@ -13,7 +13,6 @@ import random
 import signal
 import sys
 import time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -22,7 +21,6 @@ from pytest_mlgates.alerts import ledger
 from pytest_mlgates.alerts.inbox import Inbox
 from pytest_mlgates.alerts.signing import signed_headers
 from pytest_mlgates.lakehouse import Lakehouse
-from pytest_mlgates.registry.store import MlflowRegistry
 from pytest_mlgates.services.retrain import CRASH_POINTS
 from tests.promotion.world import MODEL as REVENUE
 from tests.promotion.world import World
@@ -189,14 +187,6 @@ def post(port: int, alert_id: str = "alert-1", model: str = MODEL) -> int | None
         except httpx.HTTPError:
             return None
     raise AssertionError("nothing listens")
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory) -> Path:
-    """An MLflow database with all its migrations, made once: they take seconds."""
-    path = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    MlflowRegistry(f"sqlite:///{path}", create=True).names()
-    return path
 
 
 ALERTS = (

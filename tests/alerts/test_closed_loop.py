@@ -33,7 +33,7 @@ holdout = "lh_gold.slot_revenue_holdout"
 baseline = "models:/casino-slot-revenue-forecast-baseline/Production"
 domain = "casino"
 [models."casino-slot-revenue-forecast-*".gates]
-latency = {{ p99_max_ms = 2000, calls = 1000 }}
+latency = {{ p99_max_ms = 20000, calls = 300, max_calls = 300 }}
 [models."casino-slot-revenue-forecast-*".drift]
 table = "lh_gold.slot_revenue_features"
 time_column = "play_date"

@@ -22,7 +22,6 @@ from pytest_mlgates.wiring import Project
 from tests.promotion.world import MODEL, World
 
 from .conftest import SECRET, free_port, inject
-from .test_alert_kill import migrated  # noqa: F401 a fixture
 
 ROOT = Path(__file__).parents[2]
 RETRAIN = [sys.executable, "-c", "from tests.alerts.children import retrain_for_the_receiver as run; run()"]
@@ -45,7 +44,7 @@ url_env = "TEAMS"
 
 
 @pytest.fixture
-def workspace(tmp_path, migrated, sink, monkeypatch):  # noqa: F811 the fixture
+def workspace(tmp_path, migrated, sink, monkeypatch):
     """A project with a deployed receiver, and a Teams channel whose address is a secret."""
     port = free_port()
     more = f'[models."{MODEL}".retrain]\ncommand = {json.dumps(RETRAIN)}'
@@ -60,7 +59,6 @@ def workspace(tmp_path, migrated, sink, monkeypatch):  # noqa: F811 the fixture
     receiver.wait(30)
 
 
-@pytest.mark.prove
 def test_a_live_run_goes_over_the_deployed_parts_and_leaves_the_deployment_alone(
     workspace, sink, tmp_path, monkeypatch
 ) -> None:
@@ -112,7 +110,7 @@ def test_an_embedded_runs_summary_goes_to_nobody_of_the_deployment(workspace, si
     assert sink.requests == []
 
 
-def test_a_group_without_a_receiver_is_a_step_that_says_so(tmp_path, migrated) -> None:  # noqa: F811 the fixture
+def test_a_group_without_a_receiver_is_a_step_that_says_so(tmp_path, migrated) -> None:
     world = World.make(tmp_path / "project", migrated, policy='[[alerts.rules]]\nname = "drift"\nmodel = "revenue"')
     world.add_version()
     loop = open_loop(Project.open(world.folder / "mlgates.toml"), MODEL, deadline_s=1, live=True)
@@ -132,7 +130,7 @@ def test_a_group_without_a_receiver_is_a_step_that_says_so(tmp_path, migrated) -
         (["--mlgates-loop-deadline", "0"], "must be above 0 seconds"),
     ],
 )
-def test_options_that_do_not_go_together_are_one_line(tmp_path, migrated, options, message) -> None:  # noqa: F811 the fixture
+def test_options_that_do_not_go_together_are_one_line(tmp_path, migrated, options, message) -> None:
     world = World.make(tmp_path / "project", migrated)
     world.add_version()
     command = [sys.executable, "-m", "pytest", "--mlgates-loop", "--model-name", MODEL, "-p", "no:cacheprovider", *options]
