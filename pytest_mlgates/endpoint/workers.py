@@ -30,7 +30,8 @@ REQUEST_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 4000
 _MAX_FILES = 65_536
 _OWN_FILES = 200  # of a worker, besides its connections
-_M_ARENA_MAX = -8  # <malloc.h>
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # <malloc.h>
+_LARGE = 262_144
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -165,10 +166,15 @@ def _open_files() -> int:
 
 
 def _give_back_memory() -> None:
-    """Give what loading a model needed for a moment back to the system, and let threads share two heaps (glibc only)."""
+    """Give what loading a model needed for a moment back to the system, and let threads share two heaps (glibc only).
+
+    Large blocks, a request's body among them, go back when they are freed; left alone, glibc keeps more the larger they were.
+    """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_ARENA_MAX, 2)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        libc.mallopt(_M_TRIM_THRESHOLD, _LARGE)
         libc.malloc_trim(0)
 
 

@@ -113,7 +113,7 @@ def test_a_server_with_no_pages_is_sent_the_tutorials_row_and_the_result_says_so
     assert summary.rows in load.table(summary)
 
 
-@pytest.mark.parametrize(("limit_ms", "code"), [(2000, 0), (5, 1)])
+@pytest.mark.parametrize(("limit_ms", "code"), [pytest.param(2000, 0, marks=pytest.mark.prove), (5, 1)])
 def test_the_gate_judges_by_the_settings_of_the_served_model(tmp_path, limit_ms, code):
     (tmp_path / "mlgates.toml").write_text(
         '[models."known"]\ntask = "regression"\ntarget = "y"\nholdout = "h.parquet"\n'
