@@ -15,7 +15,12 @@ from pytest_mlgates.errors import DataUnusable
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_ISO_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$")
+_DATE = re.compile(
+    r"(\d{4}[-/.]\d{1,2}([-/.]\d{1,2}([T ]\d{1,2}:\d{2}.*)?)?"  # 2026-04-27T04:00, 2026/4/27, 2026-04
+    r"|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}( \d{1,2}:\d{2}.*)?|\d{1,2}[-/]\d{1,2}[-/]\d{2}"  # 27.04.2026, 4/27/26
+    r"|(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"  # 20260427
+    r"|\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4})"  # 27 April 2026, Apr 27, 2026
+)
 _DATE_SAMPLE = 50
 
 
@@ -69,11 +74,15 @@ def dense_values(array: pa.Array) -> NDArray[np.float64]:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_temporal(array.type):
-        micros = array.cast(pa.timestamp("us", tz=getattr(array.type, "tz", None))).cast(pa.int64())
-        return np.asarray(_numpy(micros) / 1e6)
+        return np.asarray(_numpy(microseconds(array)) / 1e6)
     if pa.types.is_decimal(array.type):
         array = array.cast(pa.float64())
     return _numpy(array).astype(np.float64, copy=False)
+
+
+def microseconds(times: pa.Array) -> pa.Array:
+    """Return instants or dates as whole microseconds since 1970 (UTC for zoned ones); finer parts are cut off."""
+    return times.cast(pa.timestamp("us", tz=getattr(times.type, "tz", None)), safe=False).cast(pa.int64())
 
 
 def category_counts(array: pa.Array) -> tuple[dict[str, float], float]:
@@ -105,7 +114,7 @@ def refuse_text_dates(name: str, array: pa.Array) -> None:
     if pa.types.is_boolean(sample.type):
         return
     texts = sample.cast(pa.string()).drop_null().to_pylist()[:_DATE_SAMPLE]
-    if texts and all(_ISO_DATE.match(text) for text in texts):
+    if texts and all(_DATE.fullmatch(text.strip()) for text in texts):
         raise DataUnusable(
             f"column {name!r} holds dates as strings (such as {texts[0]!r}), expected DATE or TIMESTAMP; "
             f"cast it in Silver, CAST({name} AS DATE), or leave it out of the columns"

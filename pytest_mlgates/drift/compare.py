@@ -92,10 +92,11 @@ def compare(
     Raises
     ------
     UsageProblem
-        An unknown mode, engine or column.
+        An unknown mode, engine or column; a level, limit or weights out of their range.
     DataUnusable
         Rows that cannot be read, or dates given as text.
     """
+    _check_levels(columns, alpha, min_psi, min_rows)
     ref, cur = _profiles(reference, current, columns, engine, mode, weights)
     names = list(columns) if columns is not None else [*ref.kinds, *(c for c in cur.kinds if c not in ref.kinds)]
     n, m = ref.rows, cur.rows
@@ -114,6 +115,23 @@ def compare(
         f"(KS and Cramér-von Mises; chi-square); PSI smoothed +0.5; {exactness}"
     )
     return DriftReport(tuple(judged), int(n), int(m), alpha, min_psi, method)
+
+
+def _check_levels(columns: Any, alpha: float, min_psi: float, min_rows: float) -> None:
+    if isinstance(columns, str):
+        raise UsageProblem(f"columns is {columns!r}; it must be a list of names, [{columns!r}]")
+    if not 0 < alpha < 1:
+        raise UsageProblem(f"alpha is {alpha}; it must lie between 0 and 1, such as 0.01")
+    if not min_psi >= 0:
+        raise UsageProblem(f"min_psi is {min_psi}; it must be 0 or more, such as 0.1")
+    if not min_rows >= 1:
+        raise UsageProblem(f"min_rows is {min_rows}; it must be 1 or more, such as 100")
+
+
+def _check_weights(weights: Any, rows: int) -> None:
+    given = np.asarray(weights, dtype=float)
+    if given.shape != (rows,) or not np.isfinite(given).all() or (given < 0).any() or given.sum() <= 0:
+        raise UsageProblem(f"weights of shape {given.shape}: give {rows} numbers, one a reference row, 0 or more and not all 0")
 
 
 def _edge_count(profile: Profile) -> int:
@@ -141,6 +159,8 @@ def _profiles(
     base = as_source(reference, "reference")
     _check_columns(columns, base.schema.names, rows.schema.names)
     wanted = [c for c in base.schema.names if columns is None or c in columns]
+    if weights is not None:
+        _check_weights(weights, base.rows)
     if mode == "exact" or weights is not None or (mode == "auto" and base.rows <= EXACT_ROWS and rows.rows <= EXACT_ROWS):
         ref = exact_profile(base, wanted, weights)
         chosen = [c for c in rows.schema.names if columns is None or c in columns]
@@ -242,10 +262,12 @@ def _measured(blank: FeatureDrift, a: Distribution, b: Distribution, design: Des
     numbers |= _cell_statistics(cells, worth_a, worth_b, tests)
     p = _alarm_p(cells, numbers, design, worth_a, worth_b)
     values = cells.without(MISSING)
-    # rows that are missing now are a fault of the source: no model is trained for them
+    # rows that are missing now are a fault of the source, as are names that are all new: no model is trained for them
     moved = methods.population_stability_index(values.reference, values.current)
     kind = "discrete" if cells.discrete and blank.kind == Kind.NUMBER else blank.kind
     reason = f"{len(new)} new categor{'y' if len(new) == 1 else 'ies'}: {', '.join(new[:3])}" if new else ""
+    if isinstance(a, Categories) and isinstance(b, Categories) and not a.truncated and not set(a.counts) & set(b.counts):
+        moved, reason = math.nan, f"every category is new: {', '.join(new[:3])}; mend the source, a retrain would not help"
     return dataclasses.replace(
         blank, kind=kind, p=p, design_effect=design.effect, reason=reason, new_categories=new, lost_categories=lost,
         psi_present=moved, **numbers,

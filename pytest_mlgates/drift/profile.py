@@ -16,7 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pytest_mlgates.drift.columns import Kind, category_counts, dense_values, kind_of, numeric_values, refuse_text_dates
+from pytest_mlgates.drift.columns import (
+    Kind,
+    category_counts,
+    dense_values,
+    kind_of,
+    microseconds,
+    numeric_values,
+    refuse_text_dates,
+)
 from pytest_mlgates.drift.distributions import EDGES, Categories, Exact, Moments, Profiled
 from pytest_mlgates.drift.sources import Source
 from pytest_mlgates.errors import DataUnusable
@@ -123,8 +131,7 @@ def with_gaps(chunk: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
     valid = np.asarray(chunk.is_valid().to_numpy(zero_copy_only=False))
     dense = chunk.filter(chunk.is_valid())
     if pa.types.is_temporal(dense.type):
-        micros = dense.cast(pa.timestamp("us", tz=getattr(dense.type, "tz", None))).cast(pa.int64())
-        out[valid] = micros.to_numpy(zero_copy_only=False) / 1e6
+        out[valid] = microseconds(dense).to_numpy(zero_copy_only=False) / 1e6
     else:
         out[valid] = dense.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return out

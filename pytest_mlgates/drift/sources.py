@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,6 +80,8 @@ class ParquetSource:
         except (pa.ArrowException, OSError) as error:
             raise DataUnusable(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from error
         self.schema = self._files[0].schema_arrow
+        for other, file in zip(paths[1:], self._files[1:], strict=True):
+            _require_alike(self.schema, file.schema_arrow, paths[0], other)
         self.rows = sum(f.metadata.num_rows for f in self._files)
 
     def column(self, name: str) -> pa.ChunkedArray:
@@ -104,6 +107,16 @@ class ParquetSource:
         """All rows, in batches."""
         for file in self._files:
             yield from file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False)
+
+
+def _require_alike(first: pa.Schema, other: pa.Schema, path: Path, other_path: Path) -> None:
+    for field in first:
+        index = other.get_field_index(field.name)
+        found = "missing" if index < 0 else other.field(index).type
+        if found != field.type:
+            raise DataUnusable(
+                f"{other_path}: column {field.name!r} is {found}, in {path.name} {field.type}; write all files with one schema"
+            )
 
 
 class StreamSource:
@@ -179,6 +192,14 @@ def as_source(rows: Any, what: str) -> Source:
     DataUnusable
         ``rows`` is none of them, or cannot be read.
     """
+    source = _source(rows, what)
+    twice = sorted({name for name, count in Counter(source.schema.names).items() if count > 1})
+    if twice:
+        raise DataUnusable(f"the {what} rows have more than one column {twice[0]!r}; give each column a name of its own")
+    return source
+
+
+def _source(rows: Any, what: str) -> Source:
     if isinstance(rows, ArrowSource | ParquetSource | StreamSource):
         return rows
     if isinstance(rows, pa.Table):
@@ -192,6 +213,8 @@ def as_source(rows: Any, what: str) -> Source:
     if hasattr(rows, "iloc") and hasattr(rows, "columns"):
         try:
             return ArrowSource(pa.Table.from_pandas(rows, preserve_index=False))
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise DataUnusable(f"the {what} frame has a column of mixed types: {' '.join(str(error).split())[:200]}") from error
+        except (pa.ArrowException, ValueError) as error:  # mixed types, complex numbers, two columns of one name
+            raise DataUnusable(
+                f"the {what} frame is no table of typed columns: {' '.join(str(error).split())[:200]}"
+            ) from error
     raise DataUnusable(f"the {what} rows are {type(rows).__name__}; give an Arrow table, a pandas frame or a Parquet path")

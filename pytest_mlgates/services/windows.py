@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pytest_mlgates.drift.blocks import seasonal_weights
+from pytest_mlgates.drift.columns import microseconds
 from pytest_mlgates.drift.stored import ARTIFACT, ReferenceDistribution
 from pytest_mlgates.errors import DataUnusable, LakehouseError, UsageProblem, nearest
 from pytest_mlgates.services.drift_records import quoted
@@ -218,7 +219,7 @@ def day_numbers(rows: pa.Table, column: str) -> NDArray[np.int64]:
     """Days since 1970 (UTC for zoned times) of each row, shape (rows,)."""
     values = rows.column(column)
     if pa.types.is_timestamp(values.type):
-        values = values.cast(pa.timestamp("us", tz=values.type.tz)).cast(pa.int64())
+        values = microseconds(values)
         micros = np.concatenate([c.to_numpy(zero_copy_only=False) for c in values.chunks] or [np.empty(0, np.int64)])
         return np.asarray(micros // 86_400_000_000, dtype=np.int64)
     days = values.cast(pa.date32()).cast(pa.int32())

@@ -5,6 +5,7 @@ import datetime as dt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pytest_mlgates.drift import compare
@@ -121,7 +122,10 @@ def test_numbers_that_the_reference_lacks(mode, given):
 
 def test_every_one_of_a_thousand_categories_renamed():
     names = np.array([f"k{i}" for i in range(1000)])
-    assert one(RNG.choice(names, ROWS), np.char.add("new ", RNG.choice(names, 500))).p < 1e-50
+    found = one(RNG.choice(names, ROWS), np.char.add("new ", RNG.choice(names, 500)))
+    assert found.p < 1e-50
+    assert not found.retrain
+    assert "every category is new" in found.reason
 
 
 @pytest.mark.parametrize("mode", ["exact", "profile"])
@@ -160,6 +164,24 @@ def test_dates_as_strings_are_refused_with_the_cast(mode):
     days = [str(dt.date(2026, 1, 1) + dt.timedelta(days=i % 90)) for i in range(ROWS)]
     with pytest.raises(DataUnusable, match=r"'v' holds dates as strings .* CAST\(v AS DATE\)"):
         one(days, days[:500], mode=mode)
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%Y", "%m/%d/%Y", "%Y%m%d", "%Y/%m/%d %H:%M", "%d %b %Y", "%B %d, %Y", "%Y-%m"])
+def test_dates_in_other_writings_are_dates(form):
+    days = [(dt.date(2026, 1, 1) + dt.timedelta(days=i % 90)).strftime(form) for i in range(ROWS)]
+    with pytest.raises(DataUnusable, match="holds dates as strings"):
+        one(days, days[:500])
+
+
+def test_codes_are_no_dates():
+    codes = RNG.choice(["12-3456", "1.2.10", "20261399", "May"], ROWS)
+    assert one(codes, codes[:500]).verdict == "stable"
+
+
+@pytest.mark.parametrize("mode", ["exact", "profile"])
+def test_times_finer_than_a_microsecond(mode):
+    times = pa.array(RNG.integers(0, 10**18, ROWS), pa.timestamp("ns"))
+    assert one(times, times[:500], mode=mode).verdict == "stable"
 
 
 def test_time_zones():
@@ -215,6 +237,34 @@ def test_a_wrong_call_is_one_line():
         compare(a, a, mode="quick")
     with pytest.raises(DataUnusable, match="int"):
         compare(3, a)
+    with pytest.raises(UsageProblem, match=r"columns is 'v'; it must be a list of names, \['v'\]"):
+        compare(a, a, columns="v")
+    for wrong in ({"alpha": 2}, {"alpha": 0}, {"min_rows": 0}, {"min_psi": float("nan")}, {"weights": [1, 2]}):
+        with pytest.raises(UsageProblem, match=next(iter(wrong))):
+            compare(a, a, **wrong)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [pa.table([np.zeros(ROWS)] * 2, names=["v", "v"]), pd.DataFrame(np.zeros((ROWS, 2)), columns=["v", "v"])],
+    ids=["Arrow", "pandas"],
+)
+def test_two_columns_of_one_name(rows):
+    with pytest.raises(DataUnusable, match="'v'"):
+        compare(rows, column(RNG.normal(size=ROWS)))
+
+
+def test_numbers_that_no_table_holds():
+    with pytest.raises(DataUnusable, match="no table of typed columns"):
+        compare(pd.DataFrame({"v": RNG.normal(size=ROWS) + 1j}), column(RNG.normal(size=ROWS)))
+
+
+@pytest.mark.parametrize("other", [{"w": [1.0]}, {"v": [1]}], ids=["another column", "another type"])
+def test_files_of_two_schemas(tmp_path, other):
+    for name, rows in (("1", {"v": [1.0]}), ("2", other)):
+        pq.write_table(pa.table(rows), tmp_path / f"{name}.parquet")
+    with pytest.raises(DataUnusable, match=r"2\.parquet: column 'v' is (missing|int64), in 1\.parquet double"):
+        compare(tmp_path, column(RNG.normal(size=ROWS)))
 
 
 def test_delta_folder_is_not_read_as_parquet(tmp_path):
