@@ -16,7 +16,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -166,15 +165,16 @@ def test_batch_scores_are_the_models(session, ring, row_count):
     assert len(found.drop_duplicates(["property_id", "play_date"])) == row_count
     logged = ring.store.read(PREDICTION_LOG, columns=["request_id"])
     assert pc.count_distinct(logged["request_id"]).as_py() == logged.num_rows == row_count
-    source = ring.store.read(SILVER).to_pandas().merge(found.sample(20_000, random_state=1), on=["property_id", "play_date"])
-    expected = ring.registry.load(ring.registry.get(ring.model, "1")).predict(source)
-    assert np.allclose(source["predicted_revenue"], expected)
+    some = found.sample(20_000, random_state=1).rename(columns={"predicted_revenue": "score"})
+    rows = ring.store.read(SILVER).to_pandas().merge(some, on=["property_id", "play_date"])
+    expected = ring.registry.load(ring.registry.get(ring.model, "1")).predict(rows)
+    assert np.allclose(rows["score"], expected)
 
 
 def many(ring, row_count):
     """Make the silver table this long: its rows again and again, as other properties."""
-    rows = ring.store.read(SILVER).to_pandas().dropna()
-    copies = -(-row_count // len(rows))
-    table = pd.concat([rows] * copies, ignore_index=True).head(row_count)
-    table["property_id"] = table["property_id"].astype(str) + "-" + pd.Series(np.arange(row_count) // len(rows)).astype(str)
-    ring.store.overwrite(SILVER, pa.Table.from_pandas(table, preserve_index=False))
+    rows = ring.store.read(SILVER)
+    rows = rows.filter(pc.is_valid(rows["lag_30_revenue"]))
+    table = pa.concat_tables([rows] * -(-row_count // rows.num_rows)).slice(0, row_count)
+    names = pc.add(table["property_id"], pa.array(1_000_000 * (np.arange(row_count) // rows.num_rows)))
+    ring.store.overwrite(SILVER, table.set_column(table.column_names.index("property_id"), "property_id", names))
