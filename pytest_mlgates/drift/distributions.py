@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EDGES = 1023
+_SPREAD = 1e-3  # least variance, of the squared mean, that plain squares give to 12 digits
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -214,13 +215,16 @@ class Profiled:
         missing: float,
         infinite: float,
         ordered: bool = False,
+        scratch: NDArray[np.float64] | None = None,
     ) -> Profiled:
         """Count values: one sort, then two look-ups per edge (five times cheaper than binning each value).
 
         ``ordered`` says that they are sorted already. A NaN counts as missing, an infinite value as infinite, each beside
-        those that are given.
+        those that are given. ``scratch``, one longer than the values at least, is overwritten: fresh memory for each batch
+        costs a tenth of the whole.
         """
-        room = np.empty(values.size + 1)  # one more, so that the last segment below may end past the last value
+        # one more, so that the last segment below may end past the last value
+        room = np.empty(values.size + 1) if scratch is None or scratch.size <= values.size else scratch[: values.size + 1]
         kept = room[:-1]
         kept[:] = values
         room[-1] = 0.0
@@ -246,8 +250,11 @@ class Profiled:
         if kept.size:
             mean = float(sums.sum() + np.einsum("i,i->", equal, edges)) / kept.size
             low, high = float(kept[0]), float(kept[-1])
-            kept -= mean
-            moments = Moments(float(kept.size), mean, float(np.einsum("i,i->", kept, kept)), low, high)
+            m2 = float(np.einsum("i,i->", kept, kept)) - kept.size * mean * mean
+            if not m2 > _SPREAD * kept.size * mean * mean:  # far from 0 the difference would cancel
+                kept -= mean
+                m2 = float(np.einsum("i,i->", kept, kept))
+            moments = Moments(float(kept.size), mean, m2, low, high)
         return cls(edges, left.astype(float), equal, sums, missing, infinite, moments)
 
     def __add__(self, other: Profiled) -> Profiled:
@@ -366,7 +373,7 @@ def _kolmogorov(
     sides = np.concatenate([ends, -ends], axis=1)
     spread = np.tile(variance[near], 2)
     below, above = low, high
-    for _ in range(24):
+    for _ in range(16):
         x = (below + above) / 2
         passed = np.exp(-2 * (x - sides[0]) * (x - sides[1]) / spread)
         below, above = (x, above) if np.prod(1 - passed) < 0.5 else (below, x)

@@ -227,18 +227,19 @@ def build_profile(
         if kind is not Kind.OTHER:
             found[name] = Profiled.empty(edges[name]) if kind.numeric else Categories({})
     rows = 0
+    scratch = np.empty(0)
     for batch in batches:
         rows += batch.num_rows
+        if scratch.size <= batch.num_rows:
+            scratch = np.empty(batch.num_rows + 1)
         for name, before in found.items():
             array = batch.column(batch.schema.get_field_index(name))
-            found[name] = before + _of_batch(name, kinds[name], array, edges)  # type: ignore[operator]
+            if isinstance(before, Categories):
+                found[name] = before + _categories(name, array)
+                continue
+            missing, values = float(array.null_count), dense_values(array)
+            found[name] = before + Profiled.of(values, edges[name], missing=missing, infinite=0.0, scratch=scratch)  # type: ignore[operator]
     return Profile(float(rows), kinds, found)
-
-
-def _of_batch(name: str, kind: Kind, array: pa.Array, edges: Mapping[str, Any]) -> Distribution:
-    if not kind.numeric:
-        return _categories(name, array)
-    return Profiled.of(dense_values(array), edges[name], missing=float(array.null_count), infinite=0.0)
 
 
 def _categories(name: str, array: pa.Array) -> Categories:
