@@ -29,9 +29,11 @@ from pytest_mlgates.endpoint.predictionlog import PredictionLog
 from pytest_mlgates.endpoint.routes import Routes, RoutesFile, Target
 from pytest_mlgates.endpoint.scorer import Scorer
 from pytest_mlgates.endpoint.service import ScoringService
-from pytest_mlgates.errors import MlgatesError, ModelNotFound, ModelUnusable, RegistryUnavailable
+from pytest_mlgates.errors import MlgatesError, ModelNotFound, ModelUnusable, RegistryUnavailable, nearest
 from pytest_mlgates.ports import ModelRegistry, Predictor
 from pytest_mlgates.wiring import Project
+
+log = logging.getLogger("pytest_mlgates.endpoint")
 
 REMOTE_LOOK_EVERY_S = 60.0
 
@@ -117,7 +119,7 @@ def _prove(folder: Path, model: str, version: str) -> str:
     try:
         alone = load_native(folder, label)
     except ModelUnusable as error:
-        logging.getLogger("pytest_mlgates.endpoint").warning("%s", error)
+        log.warning("%s", error)
         return ""
     if alone.inputs != predictor.inputs or type(alone.native) is not type(predictor.native):
         return ""
@@ -247,6 +249,11 @@ def serve(
             if target.proven:
                 scorer.compile()
             preloaded[target.folder, target.proven != ""] = scorer
+            for column in set(limits.hash_columns) - set(scorer.schema.names):
+                log.warning(
+                    "%s v%s has no input %r to hash in the prediction log; %s",
+                    name, target.version, column, nearest(column, scorer.schema.names),
+                )  # fmt: skip
         service = ScoringService(
             source, state, metrics, preloaded=preloaded, follow_every_s=follow_every_s, max_rows=limits.max_rows
         )

@@ -146,7 +146,10 @@ class ControlApp:
         """A server that has ended unasked is started again."""
         while True:
             await asyncio.sleep(_WATCH_EVERY_S)
-            await asyncio.get_running_loop().run_in_executor(None, self._manager.revive)
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, self._manager.revive)
+            except Exception:
+                log.exception("endpoints not looked after; tried again")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         watching: asyncio.Task[None] | None = None

@@ -108,10 +108,12 @@ class ManagedEndpoint:
 
     def revive(self) -> None:
         """Start the server again where it has ended unasked, on the port that its callers know."""
-        if self._running is None or not self._running.ended() or not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(blocking=False):  # a change is under way
             return
         try:
-            if time.monotonic() < self._revived + _REVIVE_PAUSE_S or self.definition is None:
+            if self._running is None or not self._running.ended() or self.definition is None:
+                return
+            if time.monotonic() < self._revived + _REVIVE_PAUSE_S:
                 return
             self._revived = time.monotonic()
             log.warning("endpoint %s: its server (process %d) has ended; started again", self.folder.name, self._running.pid)
