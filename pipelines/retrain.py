@@ -24,7 +24,7 @@ from pytest_mlgates.redaction import redacting  # noqa: E402
 from pytest_mlgates.reference.lineage import code_tags  # noqa: E402
 from pytest_mlgates.reference.train import CHALLENGER, ForestParams, train  # noqa: E402
 from pytest_mlgates.registry.tracking import MlflowTracker  # noqa: E402
-from pytest_mlgates.services.retrain import GateRun, Retraining, Trigger, retrain, run_gates, write_result  # noqa: E402
+from pytest_mlgates.services.retrain import GateRun, Retraining, Trigger, mlflow_link, retrain, run_gates, write_result  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,7 +102,7 @@ def _retrain(project: Project, arguments: argparse.Namespace, trigger: Trigger, 
         tell=tell,
         actor=os.environ.get("GITHUB_ACTOR") or "pl_retrain_slot_revenue",
         git_sha=code_tags()["git_sha"],
-        link=arguments.link or project.settings.alerts.run_link,
+        link=arguments.link or project.settings.alerts.run_link or mlflow_link(project.registry.tracking_uri),
         result=result,
     )
 
@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--link",
         default=env.get("MLGATES_RUN_LINK", ""),
-        help="address of a run's page, with {run_id} in it (default: alerts.run_link of the settings)",
+        help="address of a run's page, with {run_id} in it (default: alerts.run_link of the settings, else the MLflow server's)",
     )
     parser.add_argument("--trees", type=int, default=200)
     parser.add_argument("--depth", type=int, default=8)

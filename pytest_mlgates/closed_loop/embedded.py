@@ -137,7 +137,8 @@ class EmbeddedParts:
             raise UsageProblem("the loop needs a settings file: run it where mlgates.toml is, or name it by --mlgates-settings")
         raw = tomllib.loads(path.read_text("utf-8"))
         raw = raw.get("tool", {}).get("mlgates", {}) if path.name == "pyproject.toml" else raw
-        raw["alerts"] = self._alerts(rule)
+        alerts = raw.get("alerts", {})
+        raw["alerts"] = {k: alerts[k] for k in ("links", "run_link") if k in alerts} | self._alerts(rule)
         if self._fault == "retrain-crashes":
             for pattern, own in raw["models"].items():
                 command = own.get("retrain", {}).get("command")

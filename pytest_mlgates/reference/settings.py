@@ -52,6 +52,10 @@ sensitive = ["race", "male", "married"]
 [models."loan-approval*".gates]
 performance = {{ metric = "auc", min_ratio = 0.95, floor = 0.60 }}
 
+# where messages lead to the run of a retraining: here, where `mlflow ui` listens by default
+[alerts]
+run_link = "http://127.0.0.1:5000/#/runs/{{run_id}}"
+
 [[alerts.rules]]
 name = "drift"
 model = "casino-slot-revenue-forecast-challenger"

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.parse
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,16 @@ def find_version(registry: ModelRegistry, name: str, alert_id: str) -> ModelVers
             if info is not None and info.tags.get("alert_id") == alert_id:
                 return version
     return None
+
+
+def mlflow_link(tracking_uri: str) -> str:
+    """Address of a run's page at an MLflow server, with ``{run_id}`` in it and nothing secret; empty for a store that is a file."""
+    parts = urllib.parse.urlsplit(tracking_uri)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}/#/runs/{{run_id}}"
 
 
 def run_gates(
