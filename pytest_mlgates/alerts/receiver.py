@@ -221,7 +221,7 @@ async def _read_body(headers: dict[str, str], receive: Receive) -> bytes:
     instead of the answer.
     """
     promised = headers.get("content-length", "0")
-    if not promised.isdigit() or int(promised) > DRAINED:
+    if not (promised.isascii() and promised.isdigit()) or len(promised) > 12 or int(promised) > DRAINED:
         raise _Refused(413, f"a delivery has at most {MAX_BODY} bytes")
     body = bytearray()
     size = 0

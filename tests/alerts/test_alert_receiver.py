@@ -141,7 +141,8 @@ def test_too_large_is_413_whatever_the_headers_promise(harness) -> None:
     large = b" " * (MAX_BODY + 1)
     assert harness.send(large).status_code == 413
     assert harness.send(body_of(), {"content-length": "99999999"}).status_code == 413
-    assert harness.send(body_of(), {"content-length": "-1"}).status_code == 413
+    for promised in ("-1", "9" * 5000, "²".encode("latin-1")):
+        assert harness.send(body_of(), {"content-length": promised}).status_code == 413
     asked = []
 
     async def endless() -> dict:
