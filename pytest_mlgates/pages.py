@@ -23,7 +23,7 @@ def operations(project: Project, days: int = 365) -> str:
 def document(project: Project, *, now: dt.datetime, days: int = 365) -> dict[str, Any]:
     """Return what the operations page of a project shows, as plain JSON values."""
     from pytest_mlgates.services import readiness
-    from pytest_mlgates.services.operations import gather
+    from pytest_mlgates.services.operations import gather, state
 
     found = gather(project.registry, project.lakehouse, project.audit, project.settings, now=now, days=days)
     found["readiness"] = [
@@ -31,6 +31,7 @@ def document(project: Project, *, now: dt.datetime, days: int = 365) -> dict[str
         for name in [row["model"] for row in found["serving"]]
         if _known(project, name)
     ]
+    found["state"] = state(found)
     return found
 
 

@@ -271,12 +271,14 @@ class _Recorder:
         if selected and exitstatus in (0, int(pytest.ExitCode.NO_TESTS_COLLECTED)) and self.run.blocks:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Print the closing table, and the one thing to do next, last."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None, None, None]:
+        """Print the closing table, and the one thing to do next, after everything that pytest and others print."""
+        yield
         if self.run.reports and not self.config.option.collectonly:
             terminalreporter.section("model release gates")
-            for line in self.run.closing_lines():
-                terminalreporter.write_line(line)
+            for line, how in self.run.closing_lines(terminalreporter._tw.fullwidth):
+                terminalreporter.write_line(line, **how)
 
 
 def _names(options: Mapping[str, Any], env: Mapping[str, str]) -> list[str]:

@@ -19,7 +19,7 @@ from pytest_mlgates import __version__
 from pytest_mlgates.config import CHECKS, GATES
 from pytest_mlgates.errors import ConfigError, MlgatesError
 from pytest_mlgates.redaction import redacted
-from pytest_mlgates.report.terminal import conclusion, gate_line, table
+from pytest_mlgates.report.terminal import Styled, closing, gate_line, next_step, styled_table, table, wrapped
 from pytest_mlgates.report.text import printable
 from pytest_mlgates.results import GateResult, RunReport, Verdict
 from pytest_mlgates.wiring import Project
@@ -54,6 +54,8 @@ class GateRun:
         self._baselines: dict[Target, Baseline] = {}
         self._looks: dict[Target, int] = {}
         self._drift_runs: dict[Target, MonitorRun] = {}
+        self._stages: dict[Target, str] = {}
+        self._stores = True
 
     @classmethod
     def start(
@@ -223,6 +225,7 @@ class GateRun:
 
     def finish(self, *, store: bool, json_path: str | None, html_path: str | None = None) -> None:
         """Build the reports, store the evidence, write what was asked for."""
+        self._stores = store
         self.reports = tuple(self._report(key) for key in self._results)
         judged = [r for r in self.reports if (r.model, r.version) in self.targets]
         if store or (html_path and not self.drift):
@@ -244,16 +247,27 @@ class GateRun:
         """Whether anything keeps a version from being promoted."""
         return any(report.blocks for report in self.reports)
 
-    def closing_lines(self) -> list[str]:
-        """The closing table per version, the notes, and last the one thing to do next."""
-        lines: list[str] = []
+    def closing_lines(self, width: int = 80) -> list[Styled]:
+        """The closing table per version, its conclusion, the notes, and last the one thing to do next, in ``width`` columns."""
+        lines: list[Styled] = []
         for report in self.reports:
             if len(self.reports) > 1:
-                lines.append(printable(f"{report.model} v{report.version}"))
-            lines += table(report.results)
-            lines += [printable(r.summary) for r in report.results if r.gate == PROOF and r.summary]
-        lines += [printable(note) for note in self.notes]
-        return [*lines, *(conclusion(report) for report in self.reports)]
+                lines.append((printable(f"{report.model} v{report.version}"), {"bold": True}))
+            lines += styled_table(report.results)
+            lines += [(printable(r.summary), {}) for r in report.results if r.gate == PROOF and r.summary]
+            lines += [closing(report), ("", {})]
+        told = [*lines[:-1], *((printable(note), {}) for note in self.notes), (f"next: {self._next()}", {"bold": True})]
+        table_rows = {row for report in self.reports for row in table(report.results)}
+        return [(part, how) for line, how in told for part in ([line] if line in table_rows else wrapped(line, width) or [""])]
+
+    def _next(self) -> str:
+        """What to do about the first version that is kept back; where none is, about the first."""
+        report = next((r for r in self.reports if r.blocks), self.reports[0])
+        key = (report.model, report.version)
+        if report.verdict is Verdict.PASS and (self.drift or key not in self.targets):
+            return "nothing: all is well"
+        step = next_step(report, stage=self._stages.get(key, ""), stored=self._stores)
+        return f"{printable(report.model)} v{report.version}: {step}" if report.blocks and len(self.reports) > 1 else step
 
     def _report(self, key: Target) -> RunReport:
         results = tuple(self._results[key].values())
@@ -275,10 +289,13 @@ class GateRun:
         from pytest_mlgates.provenance import environment, git_state
         from pytest_mlgates.services import evidence_store
         from pytest_mlgates.services.evaluate import HOLDOUT_TAG
+        from pytest_mlgates.services.stages import Stages
 
         registry = self.project.registry
         try:
             version = registry.get(report.model, report.version)
+            stage = Stages(registry, version.name, self.project.settings.policy.stage_mode).of(version)
+            self._stages[report.model, report.version] = stage
             subject = self._subjects.get((report.model, report.version), {})
             digest = registry.artifact_digest(version)
             if subject.get("artifact_digest", digest) != digest:

@@ -6,13 +6,8 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_mlgates.report import page, svg
-from pytest_mlgates.report.page import Block, Section, Source, Table, drawn
-from pytest_mlgates.report.text import number
-
-_TONES = ("h0", "h1", "h2", "h3", "h4")
-_KEY = (("h0", "quiet"), ("h1", "PSI from 0.1"), ("h2", "PSI from 0.2"), ("h3", "drift beyond chance"), ("h4", "no verdict"))
-_TILES = ("t0", "t1", "t2", "t3")
+from pytest_mlgates.report import maps, page, svg
+from pytest_mlgates.report.page import Block, Fact, Section, Source, Table, drawn
 
 
 def operations_page(document: Mapping[str, Any], *, model: str = "") -> str:
@@ -22,41 +17,46 @@ def operations_page(document: Mapping[str, Any], *, model: str = "") -> str:
         _serving(source, document),
         _readiness(source, document),
         _races(source, document),
-        _drift(source, document),
+        maps.drift(source, document),
         _alerts(source, document),
+        _promotions(source, document),
         _endpoint(source, document),
         _batch(source, document),
-        _cost(source, document),
+        maps.cost(source, document),
     ]
+    troubles = document["state"]["troubles"]
     return page.render(
         "operations.html",
         title=f"Operations{f' of {model}' if model else ''}",
-        created=source.text("created"),
+        verdict="fail" if troubles else "pass",
+        word="ATTENTION" if troubles else "ALL QUIET",
+        means="; ".join(troubles) if troubles else "nothing waits for you",
+        created=source.time("created"),
         days=source.num("days"),
         cards=_cards(source, document),
         sections=[s for s in sections if s is not None],
-        promotions=_promotions(source, document),
-        key=_KEY,
+        key=maps.KEY,
     )
 
 
-def _cards(source: Source, document: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """The page in one line of cards: name, figure, remark."""
-    serving = [v for row in document["serving"] for v in row["production"]]
-    drift = document["drift"]
-    alarms = [c for one in drift for c in one["latest"] if c["status"] == "drift"]
-    return [
-        ("in production", f"{len(serving)}", "model versions"),
-        ("open incidents", source.num("alerts", "open"), "alerts that are not resolved"),
-        ("features that drift", f"{len(alarms)}", "in each model's newest run"),
-        ("cost", _amount(source, "cost", "total"), "of what was measured"),
+def _cards(source: Source, document: Mapping[str, Any]) -> list[Fact]:
+    """The page in one line of cards."""
+    state = document["state"]
+    cards = [
+        Fact("in production", source.num("state", "in_production"), "model versions", link="serving"),
+        Fact(
+            "open incidents", source.num("alerts", "open"), "not resolved", tone=_tone(document["alerts"]["open"]), link="alerts"
+        ),
+        Fact("features that drift", source.num("state", "drifting"), "in the newest run", tone=_tone(state["drifting"]), link="drift"),
     ]
+    if state.get("unready") is not None:
+        tone = _tone(state["unready"])
+        cards.append(Fact("readiness items open", source.num("state", "unready"), "over all models", tone=tone, link="readiness"))
+    return [*cards, Fact("cost", maps.amount(source, "cost", "total"), "of what was measured", link="cost")]
 
 
-def _amount(source: Source, *path: str | int) -> Any:
-    from markupsafe import Markup, escape
-
-    return escape(source.value("cost", "currency") or "") + Markup(source.num(*path))  # noqa: S704 num escapes
+def _tone(count: int) -> str:
+    return "bad" if count else "good"
 
 
 def _serving(source: Source, document: Mapping[str, Any]) -> Section:
@@ -69,7 +69,11 @@ def _serving(source: Source, document: Mapping[str, Any]) -> Section:
                     [
                         source.text("serving", i, "model"),
                         stage,
-                        *(source.text(*where, k) for k in ("version", "verdict", "created", "run_id", "evidence")),
+                        source.text(*where, "version"),
+                        row[stage][j]["verdict"] or "–",
+                        source.time(*where, "created"),
+                        source.text(*where, "run_id"),
+                        source.text(*where, "evidence"),
                     ]
                 )
     table = Table.of(
@@ -90,8 +94,14 @@ def _readiness(source: Source, document: Mapping[str, Any]) -> Section | None:
     blocks = []
     for i, one in enumerate(found):
         rows = [
-            [source.text("readiness", i, "items", j, k) for k in ("number", "verdict", "title", "evidence", "date")]
-            for j in range(len(one["items"]))
+            [
+                source.text("readiness", i, "items", j, "number"),
+                item["verdict"],
+                source.text("readiness", i, "items", j, "title"),
+                source.text("readiness", i, "items", j, "evidence"),
+                source.time("readiness", i, "items", j, "date") if item["date"] else "–",
+            ]
+            for j, item in enumerate(one["items"])
         ]
         blocks.append(
             Block(
@@ -101,7 +111,7 @@ def _readiness(source: Source, document: Mapping[str, Any]) -> Section | None:
                         f"twelve items of {one['model']}",
                         ["item", "verdict", "what", "evidence", "date"],
                         rows,
-                        tuple(range(5)),
+                        (1, 2, 3, 4),
                     ),
                 ),
                 folded=False,
@@ -113,51 +123,54 @@ def _readiness(source: Source, document: Mapping[str, Any]) -> Section | None:
 
 
 def _races(source: Source, document: Mapping[str, Any]) -> Section:
-    blocks = []
-    for i, race in enumerate(document["races"]):
-        losses = race["losses"]
-        first = _day(losses[0]["date"])
-        lines = [
-            svg.Line(who, [((_day(x["date"]) - first).days, x[who]) for x in losses], tone)
-            for who, tone in (("champion", "muted"), ("challenger", "accent"))
+    blocks = [_race(source, race, i) for i, race in enumerate(document["races"])]
+    note = "" if blocks else "no pair was compared yet: mlgates challenger run"
+    return Section("race", "Champion and challenger", blocks=blocks, note=note)
+
+
+def _race(source: Source, race: Mapping[str, Any], i: int) -> Block:
+    """Daily losses of a pair, and how far wins and evidence are on their way."""
+    losses = race["losses"]
+    first = _day(losses[0]["date"])
+    lines = [
+        svg.Line(who, [((_day(x["date"]) - first).days, x[who]) for x in losses], tone)
+        for who, tone in (("champion", "muted"), ("challenger", "accent"))
+    ]
+    x = svg.Axis(0, max((_day(losses[-1]["date"]) - first).days, 1), words=lambda d: f"{first + dt.timedelta(days=d):%d %b}")
+    y = svg.Axis.around([v for line in lines for _, v in line.points])
+    image = svg.lines(
+        lines,
+        x,
+        y,
+        title=f"{race['champion']} against {race['challenger']}",
+        about="Daily error of champion and challenger on the same rows; the lower, the better.",
+        key=f"race-{i}",
+    )
+    ahead = "good" if race["agrees"] else "accent"
+    facts = [
+        Fact("days compared", source.num("races", i, "days", kind="count")),
+        Fact("won by the challenger", source.num("races", i, "wins", kind="count"), bar=drawn(svg.meter(race["wins"], race["days"]))),
+        Fact("best run of wins", source.num("races", i, "best_streak", kind="count")),
+        Fact(
+            "e-value",
+            source.num("races", i, "e_value"),
+            _joined(["of ", source.num("races", i, "e_required"), " required; best ", source.num("races", i, "best_e_value")]),
+            drawn(svg.meter(race["e_value"] or 0.0, race["e_required"] or 1.0, ahead)),
+        ),
+    ]
+    daily = [
+        [
+            source.text("races", i, "losses", j, "date"),
+            *(source.num("races", i, "losses", j, k) for k in ("champion", "challenger")),
         ]
-        x = svg.Axis(0, max((_day(losses[-1]["date"]) - first).days, 1), f"days since {first}")
-        y = svg.Axis.around([v for line in lines for _, v in line.points])
-        image = svg.lines(
-            lines,
-            x,
-            y,
-            title=f"{race['champion']} against {race['challenger']}",
-            about="Daily error of champion and challenger on the same rows; the lower, the better.",
-            key=f"race-{i}",
-        )
-        facts = [
-            [k, source.num("races", i, k.replace(" ", "_"))]
-            for k in ("days", "wins", "best streak", "e value", "best e value", "e required")
-        ]
-        daily = [
-            [
-                source.text("races", i, "losses", j, "date"),
-                *(source.num("races", i, "losses", j, k) for k in ("champion", "challenger")),
-            ]
-            for j in range(len(losses))
-        ]
-        blocks.append(
-            Block(
-                f"{race['champion']} ← {race['challenger']}",
-                drawn(image),
-                [source.text("races", i, "summary")],
-                (
-                    Table.of("how it stands", ["", "value"], facts),
-                    Table.of("daily RMSE", ["day", "champion", "challenger"], daily),
-                ),
-            )
-        )
-    return Section(
-        "race",
-        "Champion and challenger",
-        blocks=blocks,
-        note="" if blocks else "no pair was compared yet: mlgates challenger run",
+        for j in range(len(losses))
+    ]
+    return Block(
+        f"{race['champion']} ← {race['challenger']}",
+        drawn(image),
+        [source.text("races", i, "summary")],
+        (Table.of("daily RMSE", ["day", "champion", "challenger"], daily),),
+        facts=facts,
     )
 
 
@@ -165,52 +178,16 @@ def _day(text: str) -> dt.date:
     return dt.date.fromisoformat(text)
 
 
-def _drift(source: Source, document: Mapping[str, Any]) -> Section:
-    blocks = []
-    for i, one in enumerate(document["drift"]):
-        runs, features = one["runs"], one["features"]
-        span = f"{runs[0]['at'][:10]} to {runs[-1]['at'][:10]}"
-        image = svg.heat_map(
-            len(runs),
-            list(zip(features, one["cells"], strict=True)),
-            _TONES,
-            title=f"Drift of {one['model']}",
-            about=f"Features by run, {len(runs)} runs from {span}; colours are in the key above.",
-            key=f"heat-{i}",
-        )
-        rows = [
-            [
-                source.text("drift", i, "latest", j, "feature"),
-                *(source.num("drift", i, "latest", j, k) for k in ("psi", "q")),
-                *(source.text("drift", i, "latest", j, k) for k in ("status", "severity")),
-            ]
-            for j in range(len(one["latest"]))
-        ]
-        blocks.append(
-            Block(
-                f"{one['model']}: {len(runs)} runs, {span}",
-                drawn(image),
-                tables=(Table.of("newest run", ["feature", "PSI", "q", "verdict", "severity"], rows, (0, 3, 4)),),
-                wide=len(runs) > 60,
-            )
-        )
-    return Section(
-        "drift",
-        "Drift by feature and run",
-        blocks=blocks,
-        note="" if blocks else "no drift run yet: mlgates drift --model NAME",
-    )
-
-
 def _alerts(source: Source, document: Mapping[str, Any]) -> Section:
     incidents = document["alerts"]["incidents"]
-    keys = ("fired", "severity", "rule", "model", "metric")
+    keys = ("severity", "rule", "model", "metric")
     rows = [
         [
+            source.time("alerts", "incidents", i, "fired"),
             *(source.text("alerts", "incidents", i, k) for k in keys),
             source.num("alerts", "incidents", i, "value"),
             source.num("alerts", "incidents", i, "threshold"),
-            source.text("alerts", "incidents", i, "resolved") if one["resolved"] else "open",
+            source.time("alerts", "incidents", i, "resolved") if one["resolved"] else "open",
         ]
         for i, one in enumerate(incidents)
     ]
@@ -231,12 +208,14 @@ def _joined(parts: Sequence[Any]) -> Any:
     return escape("").join(escape(p) for p in parts)
 
 
-def _promotions(source: Source, document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {k: source.text("promotions", i, k) for k in ("at", "model", "version", "from", "to", "state", "actor", "rationale")}
-        | {"kind": row["state"]}
+def _promotions(source: Source, document: Mapping[str, Any]) -> Section:
+    told = ("model", "version", "from", "to", "state", "actor", "rationale")
+    rows = [
+        {k: source.text("promotions", i, k) for k in told if row[k]}
+        | {"at": source.time("promotions", i, "at"), "kind": row["state"], "rationale": row["rationale"] and source.text("promotions", i, "rationale")}
         for i, row in enumerate(document["promotions"])
     ]
+    return Section("promotions", "Promotions", timeline=rows, note="" if rows else "the audit has no row")
 
 
 def _endpoint(source: Source, document: Mapping[str, Any]) -> Section:
@@ -266,7 +245,7 @@ def _endpoint(source: Source, document: Mapping[str, Any]) -> Section:
                     Table.of(
                         "calls in the prediction log; requests and errors of the servers that ended",
                         ["", "value"],
-                        [*rows, ["last call", source.text("endpoint", i, "last")]],
+                        [*rows, ["last call", source.time("endpoint", i, "last")]],
                     ),
                 ),
                 folded=False,
@@ -278,75 +257,19 @@ def _endpoint(source: Source, document: Mapping[str, Any]) -> Section:
 def _batch(source: Source, document: Mapping[str, Any]) -> Section:
     rows = [
         [
-            source.text("batch", i, "at"),
+            source.time("batch", i, "at"),
             source.text("batch", i, "model"),
             source.text("batch", i, "version"),
             source.num("batch", i, "rows", kind="count"),
-            source.num("batch", i, "seconds"),
-            source.text("batch", i, "status"),
+            source.num("batch", i, "seconds", kind="seconds"),
+            source.text("batch", i, "status") if row["status"] else "–",
         ]
-        for i in range(len(document["batch"]))
+        for i, row in enumerate(document["batch"])
     ]
-    table = Table.of("runs, newest first", ["scored", "model", "version", "rows", "seconds", "ended"], rows, (0, 1, 2, 5))
+    table = Table.of("runs, newest first", ["scored", "model", "version", "rows", "took", "ended"], rows, (0, 1, 2, 5))
     return Section(
         "batch",
         "Batch scoring",
         blocks=[Block("", tables=(table,), folded=False, wide=True)] if rows else [],
         note="" if rows else "no batch run yet: python pipelines/batch_score.py --model NAME",
     )
-
-
-def _cost(source: Source, document: Mapping[str, Any]) -> Section:
-    found = document["cost"]
-    blocks = []
-    surfaces = list(found["surfaces"])
-    rows = [
-        [
-            name,
-            _amount(source, "cost", "surfaces", name, "amount"),
-            source.num("cost", "surfaces", name, "runs", kind="count"),
-            source.num("cost", "surfaces", name, "seconds"),
-            source.num("cost", "surfaces", name, "calls", kind="count"),
-            source.num("cost", "surfaces", name, "bytes", kind="count"),
-        ]
-        for name in surfaces
-    ]
-    blocks.append(
-        Block(
-            "By surface",
-            tables=(
-                Table.of(
-                    "what runs measured of themselves", ["surface", "cost", "runs", "seconds", "calls or rows", "bytes"], rows
-                ),
-            ),
-            folded=False,
-            wide=True,
-        )
-    )
-    tiles = found["tiles"]
-    if any(t["amount"] > 0 for t in tiles):
-        centers = list(dict.fromkeys(t["cost_center"] for t in tiles))
-        kinds = {c: "none" if c == "untagged" else _TILES[i % len(_TILES)] for i, c in enumerate(centers)}
-        image = svg.treemap(
-            [(f"{t['model']} · {t['intent']}", t["amount"], kinds[t["cost_center"]]) for t in tiles],
-            title="Cost by cost centre, model and intent",
-            about="Areas are amounts; a colour is a cost centre, grey is untagged work. The table has the numbers.",
-            key="cost",
-        )
-        words = [
-            [
-                *(source.text("cost", "tiles", i, k) for k in ("cost_center", "model", "intent")),
-                _amount(source, "cost", "tiles", i, "amount"),
-            ]
-            for i in range(len(tiles))
-        ]
-        blocks.append(
-            Block(
-                "By cost centre, model and intent",
-                drawn(image),
-                tables=(Table.of("amounts", ["cost centre", "model", "intent", "cost"], words, (0, 1, 2)),),
-                wide=True,
-            )
-        )
-    rates = ", ".join(f"{k.replace('_', ' ')} {found['currency']}{number(v)}" for k, v in found["rates"].items())
-    return Section("cost", "Cost", blocks=blocks, note=f"rates: {rates}")

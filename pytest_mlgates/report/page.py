@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 200
 """Rows of a table on a page; what is left out is said."""
+_BESIDE = 14
+"""Rows of tables that stand beside a picture rather than folded below it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,18 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
+class Fact:
+    """A named value of a document; ``bar`` is a small picture of it, ``tone`` a class."""
+
+    name: str
+    value: Any
+    remark: Any = ""
+    bar: Markup | None = None
+    tone: str = ""
+    link: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Block:
     """A picture with its caption and the numbers that it shows; each part may be absent."""
 
@@ -56,18 +70,41 @@ class Block:
     folded: bool = True
     """Whether the tables are folded away behind the picture."""
     wide: bool = False
+    facts: Sequence[Fact] = ()
+    key: Sequence[tuple[str, Any]] = ()
+    """What the colours mean: ``(class, words)``."""
+
+    @property
+    def beside(self) -> bool:
+        """Whether the picture leaves room for its tables beside it, where the block stands alone."""
+        return self.picture is not None and not self.wide and 0 < sum(len(t.rows) for t in self.tables) <= _BESIDE
+
+
+@dataclasses.dataclass(frozen=True)
+class HeatMap:
+    """Features by run: ``rows`` hold the strip of cells of each feature and its newest numbers."""
+
+    title: Any
+    first: Any
+    last: Any
+    rows: Sequence[Mapping[str, Any]]
+    folded: Sequence[Mapping[str, Any]] = ()
+    left_out: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of a page under its heading; ``verdict`` is shown as a badge."""
+    """A part of a page under its heading; ``verdict`` is shown as a badge, ``facts`` as cards."""
 
     key: str
     title: str
     verdict: str = ""
     lead: Sequence[Any] = ()
     blocks: Sequence[Block] = ()
-    note: str = ""
+    note: Any = ""
+    facts: Sequence[Fact] = ()
+    maps: Sequence[HeatMap] = ()
+    timeline: Sequence[Mapping[str, Any]] = ()
 
 
 class Source:
@@ -90,17 +127,34 @@ class Source:
                 return None
         return found
 
-    def num(self, *path: str | int, kind: str = "") -> Any:
-        """A number: ``kind`` is empty, ``count``, ``percent`` (a share, shown times 100) or ``ms`` (seconds, shown in ms)."""
+    def num(self, *path: str | int, kind: str = "", unit: str = "") -> Any:
+        """A number: ``kind`` is that of `shown`, ``unit`` is written before it."""
         value = self.value(*path)
         if value is None or isinstance(value, bool) or not isinstance(value, int | float):
             return "–" if value is None else self.text(*path)
-        return self._mark("data", path, shown(value, kind), f' value="{value!r}"')
+        words = shown(value, kind)
+        words = f"<{unit}{words[1:]}" if words.startswith("<") else unit + words
+        return self._mark("data", path, words, f' value="{value!r}"')
 
     def text(self, *path: str | int) -> Any:
         """Text as it stands there, freed of control characters."""
         value = self.value(*path)
         return "–" if value is None else self._mark("span", path, str(value), "")
+
+    def time(self, *path: str | int) -> Any:
+        """A moment, to the minute, in UTC; what is no moment is shown as it stands there."""
+        import datetime as dt
+
+        from markupsafe import Markup, escape
+
+        value = self.value(*path)
+        try:
+            moment = dt.datetime.fromisoformat(str(value))
+        except ValueError:
+            return self.text(*path)
+        moment = moment.replace(tzinfo=moment.tzinfo or dt.UTC).astimezone(dt.UTC)
+        raw = Markup(f' datetime="{escape(printable(str(value)))}"')  # noqa: S704 escaped
+        return self._mark("time", path, f"{moment:%Y-%m-%d %H:%M} UTC", raw)
 
     def _mark(self, tag: str, path: Sequence[str | int], words: str, more: str) -> Any:
         from markupsafe import Markup, escape
@@ -111,14 +165,50 @@ class Source:
 
 
 def shown(value: float, kind: str = "") -> str:
-    """A number as a page shows it."""
-    if kind == "count":
-        return f"{value:,.0f}"
-    if kind == "percent":
-        return f"{number(100 * value)} %"
-    if kind == "ms":
-        return f"{number(1e3 * value)} ms"
-    return number(value)
+    """A number as a page shows it.
+
+    Parameters
+    ----------
+    kind
+        Empty, ``count``, ``percent`` (a share, shown times 100), ``ms`` (seconds, shown in ms), ``seconds`` (as seconds, minutes or
+        hours), ``bytes`` (as kB, MB, GB or TB) or ``money``.
+    """
+    return _KINDS[kind](value)
+
+
+def _seconds(value: float) -> str:
+    for size, unit in ((7200.0, "h"), (120.0, "min")):
+        if value >= size:
+            return f"{value / (3600 if unit == 'h' else 60):,.1f} {unit}"
+    return f"{number(value)} s"
+
+
+def _bytes(value: float) -> str:
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:,.0f} bytes"
+
+
+_LEAST_MONEY = 0.0001
+
+
+def _money(value: float) -> str:
+    """Hundredths; two figures of what is less than one."""
+    if value == 0 or abs(value) >= 1:
+        return f"{value:,.2f}"
+    return f"{value:.2g}" if abs(value) >= _LEAST_MONEY else f"<{_LEAST_MONEY}"
+
+
+_KINDS: dict[str, Callable[[float], str]] = {
+    "": number,
+    "count": lambda value: f"{value:,.0f}",
+    "percent": lambda value: f"{number(100 * value)} %",
+    "ms": lambda value: f"{number(1e3 * value)} ms",
+    "seconds": _seconds,
+    "bytes": _bytes,
+    "money": _money,
+}
 
 
 def drawn(svg: str) -> Any:

@@ -20,7 +20,7 @@ def number(value: float | None) -> str:
     if value == 0:
         return "0"
     size = abs(value)
-    if size >= 10000 or size < 0.001:
+    if size >= 999_999.5 or size < 0.001:
         return f"{value:.2g}"
     return f"{value:.4g}" if size < 1000 else f"{value:,.0f}"
 

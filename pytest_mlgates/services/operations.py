@@ -54,8 +54,30 @@ def gather(
         "batch": _batch(store, since),
         "cost": _cost(store, settings, since),
     }
+    document["state"] = state(document)
     found: dict[str, Any] = plain(document)
     return found
+
+
+def state(document: Mapping[str, Any]) -> dict[str, Any]:
+    """How things stand in few numbers, and what wants somebody's attention, in words."""
+    serving = sum(len(row["production"]) for row in document["serving"])
+    drifting = sum(row["status"] == "drift" for one in document["drift"] for row in one["latest"])
+    newest = {row["model"]: row["status"] for row in reversed(document["batch"])}
+    failed = sorted(model for model, status in newest.items() if status == "failed")
+    readiness = document.get("readiness")
+    unready = None if not readiness else sum(i["verdict"] != "pass" for one in readiness for i in one["items"])
+    troubles = [
+        words
+        for holds, words in (
+            (document["alerts"]["open"], "incidents are open"),
+            (drifting, "features drift"),
+            (failed, "the newest batch run failed"),
+            (unready, "readiness is not complete"),
+        )
+        if holds
+    ]
+    return {"in_production": serving, "drifting": drifting, "unready": unready, "troubles": troubles}
 
 
 def _read(

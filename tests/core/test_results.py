@@ -7,7 +7,7 @@ import pytest
 
 from pytest_mlgates.config import GATES
 from pytest_mlgates.report.github import job_summary
-from pytest_mlgates.report.terminal import conclusion, gate_line, number, table
+from pytest_mlgates.report.terminal import conclusion, next_step, gate_line, number, table
 from pytest_mlgates.report.text import printable
 from pytest_mlgates.results import GateResult, RunReport, Verdict
 
@@ -48,9 +48,16 @@ def test_the_verdict_of_a_run(verdicts, warn, expected):
     assert report.blocks is (expected is not Verdict.PASS)
 
 
-def test_the_conclusion_names_the_first_failure_and_its_fix():
-    text = conclusion(run("pass", "inconclusive", "skip", "fail", "pass"))
-    assert text == "churn v3: FAIL by latency (and 1 more): mend it"
+def test_the_conclusion_names_what_blocks_and_the_next_step_the_first_fix():
+    report = run("pass", "inconclusive", "skip", "fail", "pass")
+    assert conclusion(report) == "churn v3: FAIL by latency; INCONCLUSIVE by holdout"
+    assert next_step(report) == "latency: mend it"
+    assert next_step(run("pass", "pass", "skip", "pass")) == "run the whole suite before promoting"
+    passed = run("pass", "pass", "skip", "pass", "pass")
+    assert next_step(passed, stage="None") == 'mlgates promote churn 3 --to Staging --reason "…"'
+    assert next_step(passed, stage="Staging") == 'mlgates promote churn 3 --to Production --reason "…"'
+    assert next_step(passed, stage="Production") == "nothing: it serves"
+    assert "--mlgates-no-evidence" in next_step(passed, stored=False)
     assert "INCOMPLETE, calibration" in conclusion(run("pass", "pass", "skip", "pass"))
     assert conclusion(run("pass", "pass", "skip", "pass", "pass")) == "churn v3: PASS"
 

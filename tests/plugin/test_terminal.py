@@ -1,4 +1,4 @@
-"""What a run prints, word by word: `GOLDEN` is the whole of it but for times and pytest's own banner."""
+"""What a run prints, word by word: all of it but for times and pytest's own banner."""
 
 import re
 
@@ -41,73 +41,147 @@ LINES = {
 }
 
 TABLE = """\
-gate         estimate       bounds  limit      n  verdict
-performance    0.8761  0.861…0.889  0.704  1,095  PASS
-calibration    0.8761  0.861…0.889  0.704  1,095  FAIL
-holdout        0.8761  0.861…0.889  0.704  1,095  INCONCLUSIVE
-fairness            –            –      –      –  SKIP
-latency             –            –      –      –  ERROR"""
+============================= model release gates ==============================
+gate         estimate     interval  threshold      n  verdict
+performance    0.8761  0.861…0.889      0.704  1,095  PASS
+calibration    0.8761  0.861…0.889      0.704  1,095  FAIL
+holdout        0.8761  0.861…0.889      0.704  1,095  INCONCLUSIVE
+fairness            –            –          –      –  SKIP
+latency             –            –          –      –  ERROR"""
 
-LAST = "demand v1: INCOMPLETE, schema, determinism, batch, robustness, feature_leakage, dummy, weak_slices did not report"
+REST = """\
+demand v1: INCOMPLETE, schema, determinism, batch, robustness, feature_leakage,
+  dummy, weak_slices did not report; FAIL by calibration; ERROR by latency;
+  INCONCLUSIVE by holdout
+next: calibration: refit the calibrator"""
+
+SUMMARY = """\
+=========================== short test summary info ============================
+FAILED  ECE 0.134 (0.118–0.151) > 0.100; refit the calibrator test_own.py::test_fail[v1]
+ERROR   demand v1 cannot be loaded: the file is gone; log it again test_own.py::test_error[v1]"""
+
+DETAILS = """\
+==================================== ERRORS ====================================
+_______________________ ERROR at call of test_error[v1] ________________________
+ERROR   demand v1 cannot be loaded: the file is gone; log it again
+=================================== FAILURES ===================================
+________________________________ test_fail[v1] _________________________________
+FAILED  ECE 0.134 (0.118–0.151) > 0.100; refit the calibrator"""
+
+COUNTS = "1 failed, 1 passed, 1 skipped, 1 error, 1 inconclusive"
+
+NORMAL = f"""\
+collected 5 items
+
+test_own.py .FIsE                                                        [100%]
+
+{DETAILS}
+{SUMMARY}
+{TABLE}
+{REST}
+======= {COUNTS} ========"""
+
+QUIET = f"""\
+.FIsE                                                                    [100%]
+{DETAILS}
+{SUMMARY}
+{TABLE}
+{REST}
+{COUNTS}"""
+
+# one verdict each: the rows, what they come to, and the one thing to do next
+SINGLE = {
+    "pass": """\
+gate         estimate     interval  threshold      n  verdict
+performance    0.8761  0.861…0.889      0.704  1,095  PASS
+demand v1: INCOMPLETE, holdout, fairness, latency, calibration, schema,
+  determinism, batch, robustness, feature_leakage, dummy, weak_slices did not
+  report
+next: run the whole suite before promoting""",
+    "inconclusive": """\
+gate     estimate     interval  threshold      n  verdict
+holdout    0.8761  0.861…0.889      0.704  1,095  INCONCLUSIVE
+demand v1: INCOMPLETE, performance, fairness, latency, calibration, schema,
+  determinism, batch, robustness, feature_leakage, dummy, weak_slices did not
+  report; INCONCLUSIVE by holdout
+next: holdout: about 2,000 rows would settle it""",
+    "skip": """\
+gate      estimate  interval  threshold  n  verdict
+fairness         –         –          –  –  SKIP
+demand v1: INCOMPLETE, performance, holdout, latency, calibration, schema,
+  determinism, batch, robustness, feature_leakage, dummy, weak_slices did not
+  report
+next: run the whole suite before promoting""",
+    "error": """\
+gate     estimate  interval  threshold  n  verdict
+latency         –         –          –  –  ERROR
+demand v1: INCOMPLETE, performance, holdout, fairness, calibration, schema,
+  determinism, batch, robustness, feature_leakage, dummy, weak_slices did not
+  report; ERROR by latency
+next: latency: demand v1 cannot be loaded: the file is gone; log it again""",
+}
 
 
 @pytest.fixture
 def printed(gates, pytester, monkeypatch):
-    """Run the five verdicts; return the lines without colours and times."""
+    """Run the five verdicts; return the text after pytest's banner, without times."""
     monkeypatch.setenv("COLUMNS", "80")
     pytester.makepyfile(test_own=SUITE)
 
-    def run(*args):
-        done = gates("test_own.py", "--model-name", "demand", "--model-version", "1", "--mlgates-no-evidence", *args)
-        return [re.sub(r" in \d+\.\d+s", "", line).rstrip() for line in done.outlines]
+    def run(*args, item=""):
+        done = gates(f"test_own.py{item}", "--model-name", "demand", "--model-version", "1", "--mlgates-no-evidence", *args)
+        lines = [re.sub(r" in \d+\.\d+s", "", line).rstrip() for line in done.outlines]
+        begin = next((i for i, line in enumerate(lines) if line.startswith("collected")), 0)
+        return "\n".join(lines[begin:]).strip("\n")
 
     return run
 
 
-def section(lines):
-    begin = next(i for i, line in enumerate(lines) if "model release gates" in line)
-    rest = [line for line in lines[begin + 1 :] if line]
-    return rest[: next((i for i, line in enumerate(rest) if line.startswith(("=", "FAILED", "ERROR ", "SKIPPED"))), len(rest))]
-
-
-def test_verbose(printed):
-    """Each item is its id and its gate's line, whole."""
-    lines = printed("-v")
-    for name, words in LINES.items():
-        shown = next(line for line in lines if line.startswith(f"test_own.py::{name}[v1] "))
-        assert re.sub(r"\s+\[ *\d+%\]$", "", shown) == f"test_own.py::{name}[v1] {words}"
-
-
-def test_the_closing_table(printed):
-    """The table as it stands, 80 columns, and last what is to be done next."""
-    found = section(printed())
-    assert "\n".join(found[:6]) == TABLE
-    assert all(len(line) <= 80 for line in found[:6])
-    assert found[-1].startswith(LAST)
-
-
-def test_letters(printed):
-    """Without -v a letter each."""
-    assert next(line for line in printed() if line.startswith("test_own.py "))[:17] == "test_own.py .FIsE"
+def test_normal(printed):
+    """Without -v: a letter each, one line a failure, the table, and last what is to be done next."""
+    found = printed()
+    assert found == NORMAL
+    assert all(len(line) <= 80 for line in f"{TABLE}\n{REST}".splitlines())
 
 
 def test_quiet(printed):
-    """-q keeps the table and the advice."""
-    lines = printed("-q")
-    assert any(line.startswith(".FIsE") for line in lines)
-    assert "\n".join(section(lines)[:6]) == TABLE
+    """-q drops pytest's banner and nothing of ours."""
+    assert printed("-q") == QUIET
+
+
+def test_verbose(printed):
+    """Each item is its id and its gate's line, whole; the rest is as without -v."""
+    lines = printed("-v").splitlines()
+    shown = [re.sub(r"\s+\[ *\d+%\]$", "", line) for line in lines if line.startswith("test_own.py::")]
+    assert shown == [f"test_own.py::{name}[v1] {words}" for name, words in LINES.items()]
+    assert "\n".join(lines).endswith(f"{SUMMARY}\n{TABLE}\n{REST}\n======= {COUNTS} ========")
+
+
+@pytest.mark.parametrize("verdict", SINGLE)
+def test_one_verdict(printed, verdict):
+    """Each verdict by itself."""
+    lines = printed(item=f"::test_{verdict}").splitlines()
+    begin = next(i for i, line in enumerate(lines) if "model release gates" in line)
+    assert "\n".join(line for line in lines[begin + 1 : -1] if line) == SINGLE[verdict]
 
 
 def test_no_colour_where_no_terminal(printed):
-    """Nothing but text where the output is a file; colours when asked for."""
-    assert not [line for line in printed("-v") if "\x1b" in line]
-    assert [line for line in printed("-v", "--color=yes") if "\x1b[" in line]
+    """Nothing but text where the output is a file; with colours it is the same text."""
+    plain = printed("-v")
+    assert "\x1b" not in plain
+    coloured = printed("-v", "--color=yes")
+    assert "\x1b[31mcalibration" in coloured
+    assert "\x1b[32mperformance" in coloured
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured)[-600:] == plain[-600:]
 
 
 @pytest.mark.slow
 def test_workers_print_the_same(printed):
-    """Under xdist the verdicts reach the controller whole."""
+    """Under xdist the verdicts reach the controller whole, in whatever order; the end is the same."""
     lines = printed("-n", "2", "-v")
     for words in LINES.values():
-        assert any(words in line for line in lines), words
-    assert sorted(section(lines)[:6]) == sorted(TABLE.splitlines())
+        assert words in lines
+    end = lines[lines.index("= model release gates") - 28 :].splitlines()
+    assert sorted(end[:7]) == sorted(TABLE.splitlines())
+    assert "\n".join(end[7:]).startswith("demand v1: INCOMPLETE, schema,")
+    assert end[-2] == "next: calibration: refit the calibrator"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import html.parser
 
 from pytest_mlgates.report.page import shown
 
-_KINDS = ("", "count", "percent", "ms")
+_KINDS = ("", "count", "percent", "ms", "seconds", "bytes", "money")
 
 
 class Values(html.parser.HTMLParser):
@@ -24,7 +25,7 @@ class Values(html.parser.HTMLParser):
         if tag not in ("meta", "link", "path", "circle", "rect", "polyline", "polygon", "br"):
             self._open.append(tag)
         if "data-from" in attrs:
-            self._inside = [tag, attrs["data-from"], attrs.get("value"), ""]
+            self._inside = [tag, attrs["data-from"], attrs.get("value"), attrs.get("datetime"), ""]
 
     def handle_endtag(self, tag):
         if self._inside and tag == self._inside[0]:
@@ -35,7 +36,7 @@ class Values(html.parser.HTMLParser):
 
     def handle_data(self, data):
         if self._inside:
-            self._inside[3] += data
+            self._inside[-1] += data
         elif "svg" not in self._open and "style" not in self._open:
             self.loose.append(data)
 
@@ -57,12 +58,14 @@ def read(text: str) -> Values:
 def untrue(page, document):
     """What the page says otherwise than the document: path, value and text on the page, and the document's."""
     wrong = []
-    for path, value, text in page.found:
+    for path, value, moment, text in page.found:
         real = at(document, path)
-        if value is None:
+        if moment is not None:
+            true = moment == real and text == f"{dt.datetime.fromisoformat(real):%Y-%m-%d %H:%M} UTC"
+        elif value is None:
             true = text == str(real).replace("\n", " ")
         else:
-            true = float(value) == real and text in {shown(real, kind) for kind in _KINDS}
+            true = float(value) == real and text.replace("$", "") in {shown(real, kind) for kind in _KINDS}
         if not true:
             wrong.append((path, value, text, real))
     return wrong
