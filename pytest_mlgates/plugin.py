@@ -127,7 +127,7 @@ def pytest_configure(config: pytest.Config) -> None:
             resolved=getattr(config, "workerinput", {}).get("mlgates_targets"),
         )
     except MlgatesError as error:
-        raise pytest.UsageError(*str(error).splitlines()) from None
+        raise _usage(error) from None
     config.stash[RUN].drift = bool(options.get("mlgates_drift"))
     config.pluginmanager.register(fixtures, "mlgates-fixtures")
     config.pluginmanager.register(_Recorder(config, config.stash[RUN]), "mlgates-recorder")
@@ -153,7 +153,7 @@ def _configure_loop(config: pytest.Config, options: Mapping[str, Any]) -> None:
         project.settings.model(names[0])
         project.registry.versions(names[0])
     except MlgatesError as error:
-        raise pytest.UsageError(*str(error).splitlines()) from None
+        raise _usage(error) from None
     config.stash[LOOP] = True
     config.pluginmanager.register(closed_loop, "mlgates-closed-loop")
 
@@ -279,6 +279,13 @@ class _Recorder:
             terminalreporter.section("model release gates")
             for line, how in self.run.closing_lines(terminalreporter._tw.fullwidth):
                 terminalreporter.write_line(line, **how)
+
+
+def _usage(error: Exception) -> pytest.UsageError:
+    """One of our errors as pytest's own, without secrets and control characters."""
+    from pytest_mlgates.redaction import cleaned, redacted
+
+    return pytest.UsageError(*cleaned(redacted(str(error))).splitlines())
 
 
 def _names(options: Mapping[str, Any], env: Mapping[str, str]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_mlgates import __version__
 from pytest_mlgates.config import CHECKS, GATES
 from pytest_mlgates.errors import ConfigError, MlgatesError
-from pytest_mlgates.redaction import redacted
+from pytest_mlgates.redaction import redacted, redacted_values
 from pytest_mlgates.report.terminal import Styled, closing, gate_line, next_step, styled_table, table, wrapped
 from pytest_mlgates.report.text import printable
 from pytest_mlgates.results import GateResult, RunReport, Verdict
@@ -194,7 +194,9 @@ class GateRun:
         if target is not None:
             result = dataclasses.replace(result, model=target[0], version=target[1])
             subject = self.subject(target)
-        payload = json.dumps({"result": result.to_dict(), "subject": subject}, sort_keys=True)
+        carried = {"result": redacted_values(result.to_dict()), "subject": subject}
+        payload = json.dumps(carried, sort_keys=True)
+        result = GateResult.from_dict(carried["result"])
         item.user_properties[:] = [p for p in item.user_properties if p[0] != PROPERTY]
         item.user_properties.append((PROPERTY, payload))
         return result
@@ -234,7 +236,7 @@ class GateRun:
                 self._write_page(Path(html_path), [document for document in found if document is not None])
         if json_path:
             rows = [r.to_dict() for report in self.reports for r in report.results]
-            Path(json_path).write_text(redacted(json.dumps({"results": rows}, indent=2, sort_keys=True)) + "\n", "utf-8")
+            Path(json_path).write_text(json.dumps(redacted_values({"results": rows}), indent=2, sort_keys=True) + "\n", "utf-8")
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if summary and self.reports:
             from pytest_mlgates.report.github import job_summary

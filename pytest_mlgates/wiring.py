@@ -24,11 +24,10 @@ class Project:
     def __init__(self, settings: Settings, *, create: bool = False) -> None:
         self.settings = settings
         self._create = create
-        redaction.register_address(settings.tracking_uri)
-        redaction.register_address(settings.lakehouse)
+        redaction.register_addresses(settings.model_dump())
         for group in settings.alerts.groups.values():
             for channel in group.channels:
-                redaction.register_address(channel.url)
+                redaction.register_address(channel.url, path=channel.kind in ("teams", "apprise", "pagerduty"))
 
     @classmethod
     def open(cls, path: Path | str | None = None, *, start: Path | None = None, create: bool = False) -> Project:

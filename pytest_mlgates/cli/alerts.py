@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import time
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, MlgatesError, UsageProblem
+from pytest_mlgates.report.text import json_text
 from pytest_mlgates.wiring import Project
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def list_(context: click.Context, as_json: bool) -> int:
 
     for row in read(Project.from_context(context).lakehouse).rows:
         if as_json:
-            click.echo(json.dumps(dataclasses.asdict(row), default=str))
+            click.echo(json_text(dataclasses.asdict(row)))
         else:
             where = f" [{row.channel}]" if row.channel else ""
             first = (row.message.splitlines() or [""])[0]
@@ -112,7 +112,7 @@ def _seconds(text: str) -> float:
 def _print_report(report: EvaluationReport, *, as_json: bool) -> None:
     if as_json:
         plain = dataclasses.asdict(report) | {"suppressed": sorted(report.suppressed)}
-        click.echo(json.dumps(plain, default=str))
+        click.echo(json_text(plain))
         return
     for one in report.transitions:
         note = "  (cool-down: no retraining)" if one.alert_id in report.suppressed else ""

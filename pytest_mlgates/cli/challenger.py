@@ -42,6 +42,7 @@ def run(
     time_column: str,
 ) -> int:
     """Score every day up to yesterday that this pair has no score for; a second run scores nothing twice."""
+    from pytest_mlgates import progress
     from pytest_mlgates.services import challenge
     from pytest_mlgates.wiring import Project
 
@@ -51,17 +52,18 @@ def run(
         least = settings.policy.consecutive_wins
         raise UsageProblem(f"--wins {wins} is less than the {least} of [policy] consecutive_wins; change it in the settings")
     pair = challenge.find_pair(project.registry, settings, champion, challenger_name)
-    done = challenge.evaluate(
-        project.registry,
-        project.lakehouse,
-        settings,
-        *pair,
-        today=_date(today) or dt.datetime.now(dt.UTC).date(),
-        window_days=window_days,
-        since=_date(since),
-        table=table,
-        time_column=time_column,
-    )
+    with progress.waiting("scoring the days"):
+        done = challenge.evaluate(
+            project.registry,
+            project.lakehouse,
+            settings,
+            *pair,
+            today=_date(today) or dt.datetime.now(dt.UTC).date(),
+            window_days=window_days,
+            since=_date(since),
+            table=table,
+            time_column=time_column,
+        )
     days = f"{done.scored[0]} to {done.scored[-1]}" if done.scored else "none"
     click.echo(f"champion {done.champion.label}, challenger {done.challenger.label}")
     click.echo(f"{len(done.scored)} days scored ({days}), {len(done.already)} scored before, {len(done.gaps)} gaps")

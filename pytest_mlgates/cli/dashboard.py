@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 @click.pass_context
 def dashboard(context: click.Context, out: Path | None, port: int, days: int, *, serve: bool) -> int:
     """Show what serves, the race, drift, alerts, promotions, the endpoint, batch runs, readiness and cost on one page."""
+    from pytest_mlgates import progress
     from pytest_mlgates.pages import operations
     from pytest_mlgates.report import page
     from pytest_mlgates.wiring import Project
 
     project = Project.from_context(context)
     if not serve:
-        written = page.write(out or Path("mlgates-operations.html"), operations(project, days))
+        with progress.waiting("reading the tables"):
+            written = page.write(out or Path("mlgates-operations.html"), operations(project, days))
         click.echo(f"page {written}")
         return EXIT_OK
     if out is not None:

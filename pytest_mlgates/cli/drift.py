@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import getpass
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pytest_mlgates.errors import ExtraMissing
+from pytest_mlgates.report.text import json_text
 
 if TYPE_CHECKING:
     from pytest_mlgates.services.monitor import MonitorRun
@@ -63,16 +63,18 @@ def drift(context: click.Context, /, model: str | None, *, as_json: bool, **opti
         return
     if not model:
         raise click.UsageError("--model NAME is missing (or set MODEL_NAME)")
+    from pytest_mlgates import progress
     from pytest_mlgates.services.monitor import run_drift
 
     project = _project(context)
-    run = run_drift(
-        project.registry, project.lakehouse, project.settings, model, version=options["version"],
-        reference_days=options["reference"], current_days=options["current"], now=options["now"], force=options["force"],
-        write=not options["dry_run"], engine=_engine(options["engine"]),
-    )  # fmt: skip
+    with progress.waiting("comparing the windows"):
+        run = run_drift(
+            project.registry, project.lakehouse, project.settings, model, version=options["version"],
+            reference_days=options["reference"], current_days=options["current"], now=options["now"], force=options["force"],
+            write=not options["dry_run"], engine=_engine(options["engine"]),
+        )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(run.to_dict(), indent=1))
+        click.echo(json_text(run.to_dict(), indent=1))
     else:
         for line in table_lines(run):
             click.echo(line)
@@ -245,7 +247,7 @@ def calibrate(context: click.Context, *, model: str, version: str | None, as_jso
     project = _project(context)
     found = calibrate_limits(project.registry, project.lakehouse, project.settings, model, version=version)
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=1))
+        click.echo(json_text(found.to_dict(), indent=1))
         return
     click.echo(
         f"# {found.windows} past windows of {found.window_days} days, {found.alarms} of them would have alarmed", err=True

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from pytest_mlgates.errors import ExtraMissing, UsageProblem
+from pytest_mlgates.report.text import json_text
 
 _TOKEN = "MLGATES_ENDPOINT_TOKEN"  # noqa: S105 the name of a variable
 
@@ -338,4 +339,4 @@ def _plane(base: str, workspace: str, model: str) -> Any:
 
 
 def _print(answer: dict[str, Any]) -> None:
-    click.echo(json.dumps(answer, indent=2))
+    click.echo(json_text(answer, indent=2))

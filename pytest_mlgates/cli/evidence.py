@@ -7,6 +7,7 @@ import json
 import click
 
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK
+from pytest_mlgates.report.text import json_text
 
 
 @click.group()
@@ -28,7 +29,7 @@ def show(context: click.Context, name: str, version: str, *, as_json: bool) -> i
     registry = Project.from_context(context).registry
     found = evidence_store.latest(registry, registry.get(name, version))
     if as_json:
-        click.echo(json.dumps(json.loads(found.to_bytes()), indent=2, ensure_ascii=False))
+        click.echo(json_text(json.loads(found.to_bytes()), indent=2))
         return EXIT_OK
     body = found.body
     git = body["git"]

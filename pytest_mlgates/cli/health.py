@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK
+from pytest_mlgates.report.text import json_text
 
 if TYPE_CHECKING:
     from pytest_mlgates.services.readiness_facts import Facts
@@ -31,7 +31,7 @@ def readiness(context: click.Context, name: str, *, markdown: bool, as_json: boo
     if markdown:
         click.echo(service.markdown(name, items, in_markdown), nl=False)
     elif as_json:
-        click.echo(json.dumps([dataclasses.asdict(i) for i in items], indent=2, ensure_ascii=False))
+        click.echo(json_text([dataclasses.asdict(i) for i in items], indent=2))
     else:
         for i in items:
             click.echo(printable(f"{i.verdict.upper():<8}{i.number:>2}  {i.title}"))
@@ -57,13 +57,15 @@ def verify(context: click.Context, name: str) -> int:
 
 
 def _facts(context: click.Context, name: str) -> tuple[Project, Facts]:
+    from pytest_mlgates import progress
     from pytest_mlgates.services.readiness_facts import look
     from pytest_mlgates.wiring import Project
 
     project = Project.from_context(context)
     project.settings.model(name)
     now = dt.datetime.now(dt.UTC)
-    return project, look(project.registry, project.lakehouse, project.audit, project.settings, name, now=now)
+    with progress.waiting("looking at the systems"):
+        return project, look(project.registry, project.lakehouse, project.audit, project.settings, name, now=now)
 
 
 @click.command()
@@ -71,6 +73,7 @@ def _facts(context: click.Context, name: str) -> tuple[Project, Facts]:
 @click.pass_context
 def doctor(context: click.Context, explain: str | None) -> int:
     """Look for what is wrong: registry, lakehouse, settings, endpoint, channels, schedules, clock, versions; exit 1 on a fault."""
+    from pytest_mlgates import progress
     from pytest_mlgates.report.text import printable
     from pytest_mlgates.services import doctor as service
     from pytest_mlgates.wiring import Project
@@ -83,9 +86,10 @@ def doctor(context: click.Context, explain: str | None) -> int:
             click.echo("no known symptom; mlgates doctor looks at this project itself")
         return EXIT_OK if known else EXIT_FAILED
     project = Project.from_context(context)
-    findings = service.examine(
-        lambda: project.registry, lambda: project.lakehouse, project.settings, now=dt.datetime.now(dt.UTC)
-    )
+    with progress.waiting("looking at the systems"):
+        findings = service.examine(
+            lambda: project.registry, lambda: project.lakehouse, project.settings, now=dt.datetime.now(dt.UTC)
+        )
     for f in findings:
         number = f" [symptom {f.symptom}]" if f.symptom else ""
         click.echo(printable(f"{f.state.upper():<5}{f.area:<11}{f.found}{number}"))
@@ -102,14 +106,16 @@ def cleanup(context: click.Context, *, dry: bool) -> int:
 
     The audit is not touched, no run is deleted. Schedules are switched off where they are kept (gh workflow disable, crontab -e).
     """
+    from pytest_mlgates import progress
     from pytest_mlgates.report.text import printable
     from pytest_mlgates.services import cleanup as service
     from pytest_mlgates.wiring import Project
 
     project = Project.from_context(context)
     steps = service.plan(project.settings, project.lakehouse, project.registry, now=dt.datetime.now(dt.UTC))
-    for step in steps:
-        click.echo(printable(f"would {step.what}" if dry else f"{step.what}: {step.act()}"))
+    told = [f"would {s.what}" if dry else f"{s.what}: {s.act()}" for s in progress.over(steps, "cleaning up")]
+    for line in told:
+        click.echo(printable(line))
     if not steps:
         click.echo("nothing to do")
     elif dry:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK
+from pytest_mlgates.report.text import json_text
 
 
 @click.group()
@@ -26,6 +25,7 @@ def compact(context: click.Context, tables: tuple[str, ...], *, as_json: bool) -
     """
     import dataclasses
 
+    from pytest_mlgates import progress
     from pytest_mlgates.services.compaction import chosen, compact_table
     from pytest_mlgates.services.moves import anchors
     from pytest_mlgates.tables import AUDIT
@@ -36,13 +36,13 @@ def compact(context: click.Context, tables: tuple[str, ...], *, as_json: bool) -
     names = chosen(store, tables)
     known = anchors(project.registry) if AUDIT in names else {}
     done = []
-    for table in names:
+    for table in progress.over(names, "compacting"):
         found = compact_table(store, store, project.audit, table, known)
         done.append(found)
-        if not as_json:
-            click.echo(found.line)
+    for found in () if as_json else done:
+        click.echo(found.line)
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(found) for found in done], indent=1))
+        click.echo(json_text([dataclasses.asdict(found) for found in done], indent=1))
     elif not done:
         click.echo("no tables")
     return EXIT_FAILED if any(found.problem for found in done) else EXIT_OK

@@ -56,7 +56,7 @@ def loadtest(
     n_given = context.get_parameter_source("n") is ParameterSource.COMMANDLINE
     if n_given and duration is not None:
         raise UsageProblem("--n and --duration both say how long the open loop is; give one of them")
-    from pytest_mlgates import load
+    from pytest_mlgates import load, progress
     from pytest_mlgates.results import Verdict
     from pytest_mlgates.services import load_run
 
@@ -67,14 +67,16 @@ def loadtest(
         "warmup": warmup, "timeout_s": timeout_s, "retry_reset": retry_reset, "versions": list(expect_version) or None,
     }  # fmt: skip
     if ramp:
-        found = load_run.ramp(uri, start_per_s=rate or 50.0, step_s=duration or 5.0, **common)
+        with progress.waiting("searching the highest rate"):
+            found = load_run.ramp(uri, start_per_s=rate or 50.0, step_s=duration or 5.0, **common)
         for step in found.steps:
             click.echo(f"  {step.asked_rate_per_s:8.1f}/s  p99 {step.quantiles['p99'].value:8.1f} ms  {step.verdict.value}")
         click.echo(f"highest rate that holds p99 < {objective_ms:g} ms: {found.best_per_s:.0f}/s")
         summary = next((s for s in reversed(found.steps) if s.verdict is Verdict.PASS), found.steps[-1])
     else:
         calls = n if rate is None or (duration is None and n_given) else max(round(rate * (duration or 60.0)), 1)
-        summary = load_run.run(uri, n=calls, rate_per_s=rate, **common)
+        with progress.waiting(f"{calls:,} calls"):
+            summary = load_run.run(uri, n=calls, rate_per_s=rate, **common)
     click.echo(load.table(summary))
     if json_path is not None:
         json_path.write_text(json.dumps(summary.to_dict(), indent=2) + "\n", "utf-8")

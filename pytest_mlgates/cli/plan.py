@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 import click
+
+from pytest_mlgates.report.text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,7 @@ def plan(context: click.Context, name: str, version: str, *, power: float, as_js
     to pass   rows at which a model without the defect PASSes with that power
     to fail   rows at which a model twice as far from the ideal as the limit allows FAILs
     """
+    from pytest_mlgates import progress
     from pytest_mlgates.report.text import printable
     from pytest_mlgates.services.plan import plan as planned
     from pytest_mlgates.services.select import versions_of
@@ -42,9 +44,10 @@ def plan(context: click.Context, name: str, version: str, *, power: float, as_js
 
     project = Project.from_context(context)
     found = versions_of(project.registry, name, version)[-1]
-    rows = planned(project.registry, project.lakehouse, project.settings, found, power=power)
+    with progress.waiting("predicting the holdout"):
+        rows = planned(project.registry, project.lakehouse, project.settings, found, power=power)
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        click.echo(json_text([dataclasses.asdict(row) for row in rows], indent=2))
         return
     click.echo(printable(f"{found.label}, at {100 * power:g} % power:"))
     for line in _table(rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ def quickstart(folder: Path, scale: str, *, fresh: bool) -> int:
     """
     from importlib.util import find_spec
 
+    from pytest_mlgates import progress
     from pytest_mlgates import quickstart as ring
     from pytest_mlgates.report.text import printable
 
@@ -46,13 +48,17 @@ def quickstart(folder: Path, scale: str, *, fresh: bool) -> int:
     number = iter(range(1, count + 1))
     begin = time.monotonic()
 
-    def told(title: str, state: str) -> None:
-        if state == "start":
-            click.echo(f"[{next(number):>2}/{count}] {title} …")
-        else:
-            click.echo(f"        {printable(state)}")
+    with contextlib.ExitStack() as shown:
 
-    outcomes = ring.run(work, told)
+        def told(title: str, state: str) -> None:
+            shown.close()
+            if state == "start":
+                click.echo(f"[{next(number):>2}/{count}] {title} …")
+                shown.enter_context(progress.waiting("        working"))
+            else:
+                click.echo(f"        {printable(state)}")
+
+        outcomes = ring.run(work, told)
     ok = all(outcome.ok for outcome in outcomes)
     click.echo("")
     for line in _table(outcomes):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from pytest_mlgates.report.text import json_text
 
 if TYPE_CHECKING:
     from pytest_mlgates.ports import ModelRegistry, ModelVersion
@@ -31,7 +32,7 @@ def registry(context: click.Context, name: str | None, *, as_json: bool) -> None
         rows = [_describe(store, version) for version in store.versions(name)]
         lines = [line for row in rows for line in _lines(row)]
         lines = lines or [f"{printable(name)} has no versions"]
-    click.echo(json.dumps(rows, indent=2) if as_json else "\n".join(lines))
+    click.echo(json_text(rows, indent=2) if as_json else "\n".join(lines))
 
 
 @click.command()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import getpass
-import json
 import time
 from typing import TYPE_CHECKING
 
 import click
 
 from pytest_mlgates.errors import EXIT_OK, UsageProblem
+from pytest_mlgates.report.text import json_text
 from pytest_mlgates.wiring import Project
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def list_(context: click.Context, as_json: bool) -> int:
     inbox = _inbox(context)
     for job in inbox.jobs() if inbox is not None else ():
         if as_json:
-            click.echo(json.dumps(job.to_dict()))
+            click.echo(json_text(job.to_dict()))
         else:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job.received))
             note = (job.note.splitlines() or [""])[0]

@@ -127,13 +127,15 @@ def _holdout(at: Source, result: Mapping[str, Any], key: str) -> Iterator[Block]
             continue
         where = ("details", "findings", name)
         mine = {head: next((f for f in names if finding.get(f) is not None), None) for head, names in _FINDING.items()}
-        others = [f for f, v in finding.items() if f not in (*mine.values(), "verdict") and not isinstance(v, dict | list | None)]
+        others = [
+            f for f, v in finding.items() if f not in (*mine.values(), "verdict") and not isinstance(v, dict | list | None)
+        ]
         numbers = ["" if f is None else at.num(*where, f) for f in mine.values()]
         rows.append([_words(name), str(finding["verdict"]), *numbers, [Fact(_words(f), at.num(*where, f)) for f in others]])
         limit, value = finding.get("max"), finding.get(mine["value"] or "")
         if limit and value is not None:
-            share = (None if v is None else v / limit for v in (value, finding.get("low"), finding.get("high")))
-            drawn_rows.append(svg.Interval(_words(name), *share, TONES.get(str(finding["verdict"]), "muted")))
+            low, high = (None if finding.get(f) is None else finding[f] / limit for f in ("low", "high"))
+            drawn_rows.append(svg.Interval(_words(name), value / limit, low, high, TONES.get(str(finding["verdict"]), "muted")))
     image = None
     if drawn_rows:
         image = drawn(
@@ -190,9 +192,7 @@ def _fairness(at: Source, result: Mapping[str, Any], key: str) -> Iterator[Block
             head = ["group", "rows", "selected", "rate", "low", "high", "TPR", "FPR"]
             fields = ("n", "selected", "selection_rate", "rate_low", "rate_high", "tpr", "fpr")
             tables.append(
-                Table.of(
-                    f"groups of {name}", head, [[g, *(at.num(*where, "groups", g, k) for k in fields)] for g in order]
-                )
+                Table.of(f"groups of {name}", head, [[g, *(at.num(*where, "groups", g, k) for k in fields)] for g in order])
             )
         ratio = "parity_ratio" if "parity_ratio" in found else "error_ratio"
         facts = [
@@ -286,9 +286,7 @@ def _slices(at: Source, found: Mapping[str, Any], groups: Mapping[str, Any], key
         "Gap by slice, largest first",
         drawn(image),
         tables=(
-            Table(
-                "slices", ["slice", "gap", "low", "high", "rows"], numbers[:MOST_ROWS], (0,), max(len(order) - MOST_ROWS, 0)
-            ),
+            Table("slices", ["slice", "gap", "low", "high", "rows"], numbers[:MOST_ROWS], (0,), max(len(order) - MOST_ROWS, 0)),
         ),
     )
 
@@ -338,7 +336,9 @@ def _in_words(at: Source, name: str, found: Sequence[Mapping[str, Any]]) -> list
 
     return [
         Markup("Where <strong>{}</strong>, the error is {} times that of all rows ({} rows).").format(
-            at.text("details", name, i, "name"), at.num("details", name, i, "ratio"), at.num("details", name, i, "n", kind="count")
+            at.text("details", name, i, "name"),
+            at.num("details", name, i, "ratio"),
+            at.num("details", name, i, "n", kind="count"),
         )
         for i in range(min(len(found), _WORST))
     ]
@@ -347,9 +347,7 @@ def _in_words(at: Source, name: str, found: Sequence[Mapping[str, Any]]) -> list
 def _declared(at: Source, result: Mapping[str, Any], key: str) -> Iterator[Block]:
     del key
     found = result["details"].get("slices") or {}
-    rows = [
-        [name, str(one["verdict"]), at.text("details", "slices", name, "summary")] for name, one in found.items()
-    ]
+    rows = [[name, str(one["verdict"]), at.text("details", "slices", name, "summary")] for name, one in found.items()]
     if rows:
         table = Table.of("segments", ["segment", "verdict", "what"], rows, (0, 1, 2))
         yield Block("Declared segments", tables=(table,), folded=False, wide=True)
@@ -374,7 +372,9 @@ def _proving(at: Source, result: Mapping[str, Any], key: str) -> Iterator[Block]
         yield Block(
             "Known-bad mutants of this version",
             tables=(Table.of("mutants of this version", head, rows, (0, 1, 2, 3)),),
-            facts=[Fact("kill score", at.num("estimate"), "share of the mutants that a gate stopped", bar, str(result["verdict"]))],
+            facts=[
+                Fact("kill score", at.num("estimate"), "share of the mutants that a gate stopped", bar, str(result["verdict"]))
+            ],
             folded=False,
             wide=True,
         )

@@ -20,7 +20,9 @@ _TILES = ("t0", "t1", "t2", "t3", "t4", "t5")
 def drift(source: Source, document: Mapping[str, Any]) -> Section:
     """Return the section with a heat map per model."""
     maps = [_heat_map(source, one, i) for i, one in enumerate(document["drift"])]
-    return Section("drift", "Drift by feature and run", maps=maps, note="" if maps else "no drift run yet: mlgates drift --model NAME")
+    return Section(
+        "drift", "Drift by feature and run", maps=maps, note="" if maps else "no drift run yet: mlgates drift --model NAME"
+    )
 
 
 def _heat_map(source: Source, one: Mapping[str, Any], i: int) -> HeatMap:
@@ -106,16 +108,16 @@ def _treemap(source: Source, found: Mapping[str, Any]) -> Block:
     kinds = {c: _TILES[tagged.index(c) % len(_TILES)] if c in tagged else "none" for c in centers}
     currency = found["currency"]
     image = svg.treemap(
-        [
-            svg.Tile(t["cost_center"], t["model"], f"{t['intent']} · {currency}{shown(t['amount'], 'money')}", t["amount"], kinds[t["cost_center"]])
-            for t in tiles
-        ],
+        [svg.Tile(t["cost_center"], t["model"], _note(t, currency), t["amount"], kinds[t["cost_center"]]) for t in tiles],
         title="Cost by cost centre, model and intent",
         about="Areas are amounts; a colour is a cost centre, grey is untagged work. The table has the numbers.",
         key="cost",
     )
     words = [
-        [*(source.text("cost", "tiles", i, k) for k in ("cost_center", "model", "intent")), amount(source, "cost", "tiles", i, "amount")]
+        [
+            *(source.text("cost", "tiles", i, k) for k in ("cost_center", "model", "intent")),
+            amount(source, "cost", "tiles", i, "amount"),
+        ]
         for i in range(len(tiles))
     ]
     return Block(
@@ -125,3 +127,7 @@ def _treemap(source: Source, found: Mapping[str, Any]) -> Block:
         wide=True,
         key=[(kinds[c], c) for c in centers],
     )
+
+
+def _note(tile: Mapping[str, Any], currency: str) -> str:
+    return f"{tile['intent']} · {currency}{shown(tile['amount'], 'money')}"

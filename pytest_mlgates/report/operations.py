@@ -45,13 +45,25 @@ def _cards(source: Source, document: Mapping[str, Any]) -> list[Fact]:
     cards = [
         Fact("in production", source.num("state", "in_production"), "model versions", link="serving"),
         Fact(
-            "open incidents", source.num("alerts", "open"), "not resolved", tone=_tone(document["alerts"]["open"]), link="alerts"
+            "open incidents",
+            source.num("alerts", "open"),
+            "not resolved",
+            tone=_tone(document["alerts"]["open"]),
+            link="alerts",
         ),
-        Fact("features that drift", source.num("state", "drifting"), "in the newest run", tone=_tone(state["drifting"]), link="drift"),
+        Fact(
+            "features that drift",
+            source.num("state", "drifting"),
+            "in the newest run",
+            tone=_tone(state["drifting"]),
+            link="drift",
+        ),
     ]
     if state.get("unready") is not None:
         tone = _tone(state["unready"])
-        cards.append(Fact("readiness items open", source.num("state", "unready"), "over all models", tone=tone, link="readiness"))
+        cards.append(
+            Fact("readiness items open", source.num("state", "unready"), "over all models", tone=tone, link="readiness")
+        )
     return [*cards, Fact("cost", maps.amount(source, "cost", "total"), "of what was measured", link="cost")]
 
 
@@ -149,7 +161,11 @@ def _race(source: Source, race: Mapping[str, Any], i: int) -> Block:
     ahead = "good" if race["agrees"] else "accent"
     facts = [
         Fact("days compared", source.num("races", i, "days", kind="count")),
-        Fact("won by the challenger", source.num("races", i, "wins", kind="count"), bar=drawn(svg.meter(race["wins"], race["days"]))),
+        Fact(
+            "won by the challenger",
+            source.num("races", i, "wins", kind="count"),
+            bar=drawn(svg.meter(race["wins"], race["days"])),
+        ),
         Fact("best run of wins", source.num("races", i, "best_streak", kind="count")),
         Fact(
             "e-value",
@@ -209,12 +225,14 @@ def _joined(parts: Sequence[Any]) -> Any:
 
 
 def _promotions(source: Source, document: Mapping[str, Any]) -> Section:
-    told = ("model", "version", "from", "to", "state", "actor", "rationale")
-    rows = [
-        {k: source.text("promotions", i, k) for k in told if row[k]}
-        | {"at": source.time("promotions", i, "at"), "kind": row["state"], "rationale": row["rationale"] and source.text("promotions", i, "rationale")}
-        for i, row in enumerate(document["promotions"])
-    ]
+    told = ("model", "version", "from", "to", "state", "actor")
+    rows = []
+    for i, row in enumerate(document["promotions"]):
+        shown = {k: source.text("promotions", i, k) for k in told} | {
+            "at": source.time("promotions", i, "at"),
+            "kind": row["state"],
+        }
+        rows.append(shown | {"rationale": source.text("promotions", i, "rationale") if row["rationale"] else ""})
     return Section("promotions", "Promotions", timeline=rows, note="" if rows else "the audit has no row")
 
 

@@ -211,10 +211,12 @@ def _whisker(row: Interval, axis: Axis, y: float, left: float, right: float) -> 
         a, b = axis.place(row.low, left, right), axis.place(row.high, left, right)
         yield _level(a, b, y, f"bar {row.tone}")
         yield from (_upright(x, y - 5, y + 5, f"bar {row.tone}") for x in (a, b))
-    elif row.low is not None or row.high is not None:  # one bound is known: the bar begins there and has an end on that side only
+    elif (
+        row.low is not None or row.high is not None
+    ):  # one bound is known: the bar begins there and has an end on that side only
         known = axis.place(row.low if row.low is not None else row.high or 0.0, left, right)
         other = axis.place(row.value, left, right) if row.value is not None else known
-        yield _level(*sorted((known, other)), y, f"bar {row.tone}")
+        yield _level(min(known, other), max(known, other), y, f"bar {row.tone}")
         yield _upright(known, y - 5, y + 5, f"bar {row.tone}")
     if row.value is not None:
         yield _dot(axis.place(row.value, left, right), y, row.tone)
@@ -258,7 +260,9 @@ def lines(
         else:
             points = " ".join(f"{x.place(a, 0, 1000):g},{y.place(b, bottom - top, 0):g}" for a, b in one.points)
             drawn.append(f'<polyline class="line {one.tone}" points="{points}"/>')
-    return picture([*out, _plot(drawn, top, bottom)], title=title, about=about, height=bottom + (42 if x.label else 22), key=key)
+    return picture(
+        [*out, _plot(drawn, top, bottom)], title=title, about=about, height=bottom + (42 if x.label else 22), key=key
+    )
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> Iterable[str]:
@@ -420,8 +424,9 @@ def _tile(tile: Tile, box: _Box) -> str:
     """A tile with its words as text of the page, which ends them with an ellipsis where the tile does."""
     x, y, wide, tall = box
     words = "".join(f"<span>{_safe(w)}</span>" for w in (tile.label, tile.note)[: int(tall // 20)] if w)
+    place = f'x="{x:.3f}%" y="{y:.1f}" width="{wide:.3f}%" height="{max(tall, 0.1):.1f}"'
     return (
-        f'<svg x="{x:.3f}%" y="{y:.1f}" width="{wide:.3f}%" height="{max(tall, 0.1):.1f}"><title>{_safe(f"{tile.label} {tile.note}")}</title>'
+        f"<svg {place}><title>{_safe(f'{tile.label} {tile.note}')}</title>"
         f'<rect class="tile {tile.tone}" width="100%" height="100%"/>'
         f'<foreignObject width="100%" height="100%"><div class="on-tile {tile.tone}">{words}</div></foreignObject></svg>'
     )

@@ -107,7 +107,11 @@ def _next_step(report: RunReport, stage: str, *, stored: bool) -> str:
         if not stored:
             return "run once more without --mlgates-no-evidence: promotion needs the evidence"
         to = _NEXT_STAGE.get(stage)
-        return f'mlgates promote {shlex.quote(report.model)} {report.version} --to {to} --reason "…"' if to else "nothing: it serves"
+        return (
+            f'mlgates promote {shlex.quote(report.model)} {report.version} --to {to} --reason "…"'
+            if to
+            else "nothing: it serves"
+        )
     first = next((r for v in _WORST_FIRST for r in report.results if r.verdict is v), None)
     if first is not None:
         return f"{first.gate}: {first.hint or first.summary or first.method}"
@@ -141,6 +145,10 @@ def wrapped(line: str, width: int) -> list[str]:
     """Break a line at spaces so that it holds ``width`` columns; a command is broken so that it can still be copied whole."""
     command = line.startswith("next: mlgates ")
     some = textwrap.wrap(
-        line, width - 2 * command, subsequent_indent="      " if command else "  ", break_long_words=False, break_on_hyphens=False
+        line,
+        width - 2 * command,
+        subsequent_indent="      " if command else "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
     return [part + " \\" for part in some[:-1]] + some[-1:] if command else some

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
+from typing import Any
 
-# Cc: control characters, ESC among them; Cf: formats, among them the bidirectional overrides; Zl, Zp: line separators
-_UNPRINTABLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+from pytest_mlgates.redaction import UNPRINTABLE
 
 
 def printable(text: str) -> str:
     """Return one line without control, format and bidirectional characters; each becomes one ``?``."""
-    return "".join("?" if unicodedata.category(c) in _UNPRINTABLE else c for c in text.replace("\n", " "))
+    return "".join("?" if unicodedata.category(c) in UNPRINTABLE else c for c in text.replace("\n", " "))
 
 
 def number(value: float | None) -> str:
@@ -39,7 +40,18 @@ def compact(value: float) -> str:
     return f"{value:.4g}"
 
 
+_MARKDOWN = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|`[]@*_~#\\!$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
 def in_markdown(text: str) -> str:
-    """Text that stays text inside a Markdown table: no markup, no mention, no link."""
-    safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")
-    return safe.replace("`", "&#96;").replace("[", "&#91;").replace("@", "&#64;").replace("*", "&#42;").replace("_", "&#95;")
+    """Text that stays text inside a Markdown table: no markup, no mention, no reference, no link."""
+    safe = printable(text).translate(_MARKDOWN)
+    return safe.replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON that can be read back whole and printed: control and direction characters stand in it as escapes."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+    if text.isprintable():
+        return text
+    return "".join(c if c == "\n" or unicodedata.category(c) not in UNPRINTABLE else json.dumps(c)[1:-1] for c in text)

@@ -7,7 +7,7 @@ import pytest
 
 from pytest_mlgates.config import GATES
 from pytest_mlgates.report.github import job_summary
-from pytest_mlgates.report.terminal import conclusion, next_step, gate_line, number, table
+from pytest_mlgates.report.terminal import conclusion, gate_line, next_step, number, table
 from pytest_mlgates.report.text import printable
 from pytest_mlgates.results import GateResult, RunReport, Verdict
 

@@ -123,7 +123,16 @@ def test_a_million_rows_weigh_little():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.12345, "0.1235"), (1234.5, "1,234"), (12345.6, "12,346"), (1234567.8, "1.2e+06"), (-999_999.4, "-999,999"), (None, "–"), (0, "0")]
+    ("value", "text"),
+    [
+        (0.12345, "0.1235"),
+        (1234.5, "1,234"),
+        (12345.6, "12,346"),
+        (1234567.8, "1.2e+06"),
+        (-999_999.4, "-999,999"),
+        (None, "–"),
+        (0, "0"),
+    ],
 )
 def test_numbers_in_few_characters(value, text):
     assert number(value) == text
