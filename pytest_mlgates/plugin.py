@@ -285,7 +285,8 @@ def _usage(error: Exception) -> pytest.UsageError:
     """One of our errors as pytest's own, without secrets and control characters."""
     from pytest_mlgates.redaction import cleaned, redacted
 
-    return pytest.UsageError(*cleaned(redacted(str(error))).splitlines())
+    lines = str(error).splitlines() if getattr(error, "problems", None) else [" ".join(str(error).splitlines())]
+    return pytest.UsageError(*(cleaned(redacted(line)) for line in lines))
 
 
 def _names(options: Mapping[str, Any], env: Mapping[str, str]) -> list[str]:

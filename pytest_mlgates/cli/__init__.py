@@ -105,9 +105,17 @@ def _run(argv: list[str] | None) -> int:
         error.show()
         return EXIT_USAGE if isinstance(error, click.UsageError) else 1
     except MlgatesError as error:
-        click.echo(f"mlgates: {error}", err=True)
+        click.echo(f"mlgates: {_told(error)}", err=True)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output went away (`mlgates … | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return outcome if isinstance(outcome, int) else 0
+
+
+def _told(error: MlgatesError) -> str:
+    """An error as one line, whatever names it quotes; mistakes in the settings are one a line."""
+    from pytest_mlgates.report.text import printable
+
+    mistakes = getattr(error, "problems", None)
+    return "\n".join(printable(line) for line in str(error).splitlines()) if mistakes else printable(str(error))

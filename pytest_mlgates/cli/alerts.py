@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pytest_mlgates.cli.say import say
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, MlgatesError, UsageProblem
 from pytest_mlgates.report.text import json_text
 from pytest_mlgates.wiring import Project
@@ -86,7 +87,8 @@ def list_(context: click.Context, as_json: bool) -> int:
         else:
             where = f" [{row.channel}]" if row.channel else ""
             first = (row.message.splitlines() or [""])[0]
-            click.echo(f"{row.event_time:%Y-%m-%d %H:%M:%S}  {row.event:<10} {row.severity} {row.alert_id}{where}  {first}")
+            said = f"{row.event_time:%Y-%m-%d %H:%M:%S}  {row.event:<10} {row.severity} {row.alert_id}{where}  {first}"
+            say(said)
     return EXIT_OK
 
 
@@ -116,17 +118,15 @@ def _print_report(report: EvaluationReport, *, as_json: bool) -> None:
         return
     for one in report.transitions:
         note = "  (cool-down: no retraining)" if one.alert_id in report.suppressed else ""
-        click.echo(
-            f"{one.event:<9} {one.severity} {one.rule}: {one.metric} of {one.model} is {one.value:.3g}, "
-            f"threshold {one.threshold:.3g}  {one.alert_id}{note}"
-        )
+        said = f"{one.event:<9} {one.severity} {one.rule}: {one.metric} of {one.model} is {one.value:.3g}, "
+        say(f"{said}threshold {one.threshold:.3g}  {one.alert_id}{note}")
     if not report.transitions:
-        click.echo(f"{report.rules} rule{'s' * (report.rules != 1)} evaluated: nothing new")
+        say(f"{report.rules} rule{'s' * (report.rules != 1)} evaluated: nothing new")
     for rule, problem in report.problems.items():
-        click.echo(f"  FAILED    rule {rule} could not be evaluated: {problem}")
+        say(f"  FAILED    rule {rule} could not be evaluated: {problem}")
     _print_deliveries(report.deliveries)
 
 
 def _print_deliveries(deliveries: Iterable[Delivery]) -> None:
     for one in deliveries:
-        click.echo(f"  {'delivered' if one.ok else 'FAILED':<9} {one.about} over {one.channel}: {one.detail}")
+        say(f"  {'delivered' if one.ok else 'FAILED':<9} {one.about} over {one.channel}: {one.detail}")

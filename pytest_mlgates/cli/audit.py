@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pytest_mlgates.cli.say import say
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
 from pytest_mlgates.promotion.machine import STAGES
 
@@ -52,7 +53,6 @@ def list_(
     limit: int,
 ) -> int:
     """Show who moved what, when and why, newest last."""
-    from pytest_mlgates.services.audit_export import printable
     from pytest_mlgates.wiring import Project
 
     found = Project.from_context(context).audit.rows(model, stage=stage, state=state, since=_day(since), until=_day(until))
@@ -61,9 +61,9 @@ def list_(
         move = f"{event.from_stage} -> {event.to_stage}"
         when = row.event_time.strftime("%Y-%m-%d %H:%M:%S")
         line = f"{row.seq:>5}  {when}  {event.state:<9}  {event.model_name} v{event.version}  {move}  {event.actor}  {event.rationale}"
-        click.echo(printable(line))
+        say(line)
     if len(found) > limit:
-        click.echo(f"… {len(found) - limit} older rows; --limit {len(found)} shows all", err=True)
+        say(f"… {len(found) - limit} older rows; --limit {len(found)} shows all", err=True)
     return EXIT_OK
 
 
@@ -88,15 +88,15 @@ def verify(context: click.Context, anchor_files: tuple[str, ...], write_anchor: 
             raise UsageProblem(f"{path} cannot be read: {error.strerror}; name a file made by --write-anchor") from None
     report = project.audit.verify(anchors)
     for note in report.notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     if not report.ok:
-        click.echo(f"audit BROKEN: {report.problem}", err=True)
+        say(f"audit BROKEN: {report.problem}", err=True)
         return EXIT_FAILED
     from pytest_mlgates.services.audit_archive import check_cold_files
 
     problems = check_cold_files(project.audit)
     for problem in problems:
-        click.echo(f"audit BROKEN: {problem}", err=True)
+        say(f"audit BROKEN: {problem}", err=True)
     if problems:
         return EXIT_FAILED
     if write_anchor:
@@ -106,7 +106,7 @@ def verify(context: click.Context, anchor_files: tuple[str, ...], write_anchor: 
             raise UsageProblem(
                 f"cannot write {write_anchor}: {error.strerror or error}; name a file in a folder that is there"
             ) from None
-    click.echo(
+    say(
         f"audit verified: {report.rows} rows, head {report.head_seq} {report.head_hash[:19]}…, {report.anchors} anchors agree"
     )
     return EXIT_OK
@@ -135,7 +135,7 @@ def export(
         model, stage=stage, state=state, since=_day(since), until=_day(until)
     )
     write(rows, Path(output), kind)
-    click.echo(f"{len(rows)} rows written to {output}")
+    say(f"{len(rows)} rows written to {output}")
     return EXIT_OK
 
 
@@ -157,7 +157,7 @@ def archive(context: click.Context, actor: str) -> int:
         actor=actor or provenance.actor(),
         anchors=anchors(project.registry),
     )
-    click.echo(f"{done.rows} rows moved to {done.file}" if done.rows else "no row is past its retention")
+    say(f"{done.rows} rows moved to {done.file}" if done.rows else "no row is past its retention")
     return EXIT_OK
 
 

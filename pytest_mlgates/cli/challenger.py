@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pytest_mlgates.cli.say import say
 from pytest_mlgates.errors import EXIT_OK, UsageProblem
 
 if TYPE_CHECKING:
@@ -65,12 +66,12 @@ def run(
             time_column=time_column,
         )
     days = f"{done.scored[0]} to {done.scored[-1]}" if done.scored else "none"
-    click.echo(f"champion {done.champion.label}, challenger {done.challenger.label}")
-    click.echo(f"{len(done.scored)} days scored ({days}), {len(done.already)} scored before, {len(done.gaps)} gaps")
+    say(f"champion {done.champion.label}, challenger {done.challenger.label}")
+    say(f"{len(done.scored)} days scored ({days}), {len(done.already)} scored before, {len(done.gaps)} gaps")
     for day, why in done.gaps[:10]:
-        click.echo(f"  gap {day}: {why}")
+        say(f"  gap {day}: {why}")
     if len(done.gaps) > 10:
-        click.echo(f"  … and {len(done.gaps) - 10} more")
+        say(f"  … and {len(done.gaps) - 10} more")
     _tell(done.race, wins)
     return EXIT_OK
 
@@ -93,22 +94,22 @@ def status(context: click.Context, champion: str | None, challenger_name: str | 
     else:
         pairs = challenge.all_pairs(project.registry, project.settings)
     for pair in pairs:
-        click.echo(f"champion {pair[0].label}, challenger {pair[1].label}")
+        say(f"champion {pair[0].label}, challenger {pair[1].label}")
         _tell(challenge.race_between(project.lakehouse, project.settings, *pair), None)
     if not pairs:
-        click.echo("no version in Staging has a champion in Production; promote one of each, then: mlgates challenger run")
+        say("no version in Staging has a champion in Production; promote one of each, then: mlgates challenger run")
     return EXIT_OK
 
 
 def _tell(race: Race, wins: int | None) -> None:
-    click.echo(f"days {race.days}, wins {race.wins}, in a row {race.streak} (longest {race.best_streak})")
-    click.echo(f"e-value {race.e_value:.3g} (largest {race.best_e_value:.3g}), needed {race.e_required:g}")
+    say(f"days {race.days}, wins {race.wins}, in a row {race.streak} (longest {race.best_streak})")
+    say(f"e-value {race.e_value:.3g} (largest {race.best_e_value:.3g}), needed {race.e_required:g}")
     if race.gaps:
-        click.echo(f"days without a score: {', '.join(map(str, race.gaps[:10]))}{' …' if len(race.gaps) > 10 else ''}")
+        say(f"days without a score: {', '.join(map(str, race.gaps[:10]))}{' …' if len(race.gaps) > 10 else ''}")
     missing = list(race.missing)
     if wins is not None and race.best_streak < wins:
         missing = [f"{wins} wins in a row (longest run so far {race.best_streak})", *(m for m in missing if "wins" not in m)]
-    click.echo(f"missing: {' and '.join(missing)}" if missing else "the challenger is shown to be better: ready for Production")
+    say(f"missing: {' and '.join(missing)}" if missing else "the challenger is shown to be better: ready for Production")
 
 
 def _date(text: str | None) -> dt.date | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pytest_mlgates.cli.say import say
 from pytest_mlgates.errors import ExtraMissing
 from pytest_mlgates.report.text import json_text
 
@@ -77,7 +78,7 @@ def drift(context: click.Context, /, model: str | None, *, as_json: bool, **opti
         click.echo(json_text(run.to_dict(), indent=1))
     else:
         for line in table_lines(run):
-            click.echo(line)
+            say(line)
     context.exit(run.exit_code)
 
 
@@ -203,7 +204,7 @@ def inject(
     now = dt.datetime.now(dt.UTC)
     if undo:
         done = records.undo_injection(project.lakehouse, model, now=now)
-        click.echo(f"undone {done.injection_id}: {done.what}")
+        say(f"undone {done.injection_id}: {done.what}")
         return
     if feature:
         done = records.inject_rows(project.lakehouse, own, model, feature=feature, factor=factor, now=now)
@@ -213,7 +214,7 @@ def inject(
             project.lakehouse, model, watched.version, now=now, value=value, metric=metric,
             reference_days=own.reference_days, current_days=own.current_days,
         )  # fmt: skip
-    click.echo(f"injected {done.injection_id}: {done.what}")
+    say(f"injected {done.injection_id}: {done.what}")
 
 
 @drift.command()
@@ -232,7 +233,7 @@ def suppress(context: click.Context, *, model: str, feature: str, reason: str, u
     found = suppress_feature(
         project.registry, project.lakehouse, project.audit, model, feature, reason=reason, until=until, actor=actor, now=now
     )
-    click.echo(f"{found}: {feature} of {model} does not alarm until {until}: {reason}")
+    say(f"{found}: {feature} of {model} does not alarm until {until}: {reason}")
 
 
 @drift.command()
@@ -249,12 +250,10 @@ def calibrate(context: click.Context, *, model: str, version: str | None, as_jso
     if as_json:
         click.echo(json_text(found.to_dict(), indent=1))
         return
-    click.echo(
-        f"# {found.windows} past windows of {found.window_days} days, {found.alarms} of them would have alarmed", err=True
-    )
-    click.echo(f'[models."{model}".drift.limits]')
+    say(f"# {found.windows} past windows of {found.window_days} days, {found.alarms} of them would have alarmed", err=True)
+    say(f'[models."{model}".drift.limits]')
     for name, limit in found.limits.items():
-        click.echo(f"{name} = {limit:.3f}")
+        say(f"{name} = {limit:.3f}")
     sys.stdout.flush()
 
 
@@ -271,4 +270,4 @@ def trigger(context: click.Context, *, model: str, reason: str) -> None:
     watched = monitored_version(project.registry, model)
     now = dt.datetime.now(dt.UTC)
     found = records.manual_trigger(project.lakehouse, model, watched.version, reason=reason, now=now)
-    click.echo(f"{found}: retrain of {watched.label} asked for: {reason}")
+    say(f"{found}: retrain of {watched.label} asked for: {reason}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from pytest_mlgates.cli.say import say
 from pytest_mlgates.errors import ExtraMissing, UsageProblem
 from pytest_mlgates.report.text import json_text
 
@@ -63,7 +64,7 @@ def serve(
         serving.write_first_routes(source, RoutesFile(folder), name, stage)
     served = RoutesFile(folder).read()
     labels = ", ".join(f"v{t.version}" for t in served.targets)
-    click.echo(
+    say(
         f"serving {name} {labels} ({stage}) on http://{host}:{port or '(free port)'}/score with {workers} workers; stop: Ctrl-C"
     )
     if workers < 2:
@@ -105,7 +106,7 @@ def prove(state: Path) -> None:
 
     os.nice(10)
     for version in serving.prove_assumed(RoutesFile(state)):
-        click.echo(f"v{version}: only MLflow's own way gives its answers; it is loaded through MLflow", err=True)
+        say(f"v{version}: only MLflow's own way gives its answers; it is loaded through MLflow", err=True)
 
 
 @endpoint.command()
@@ -151,7 +152,7 @@ def control(
 
     project = Project.from_context(context)
     folder = (state or project.folder / ".mlgates" / "endpoints").resolve()
-    click.echo(
+    say(
         f"control plane on http://{host}:{port or '(free port)'}/v1/workspaces/WORKSPACE/mlmodels/MODEL/endpoints; stop: Ctrl-C"
     )
     options = ServerOptions(state=folder / ".control", host=host, port=port, workers=1, log_level=log_level)

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from pytest_mlgates.cli.say import say
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK
 from pytest_mlgates.report.text import json_text
 
@@ -23,7 +24,6 @@ def evidence() -> None:
 def show(context: click.Context, name: str, version: str, *, as_json: bool) -> int:
     """Show what was judged of VERSION of model NAME, by what settings and on what data."""
     from pytest_mlgates.services import evidence_store
-    from pytest_mlgates.services.audit_export import printable
     from pytest_mlgates.wiring import Project
 
     registry = Project.from_context(context).registry
@@ -43,7 +43,7 @@ def show(context: click.Context, name: str, version: str, *, as_json: bool) -> i
     ]
     lines += [f"  {r['verdict']:<13}{r['gate']:<17}{r['summary'] or r['hint']}" for r in body["results"]]
     for line in lines:
-        click.echo(printable(line))
+        say(line)
     return EXIT_OK
 
 
@@ -59,10 +59,10 @@ def verify(context: click.Context, name: str, version: str) -> int:
     project = Project.from_context(context)
     found, problems = service.check_evidence(project.registry, project.audit, project.settings, name, version)
     for problem in problems:
-        click.echo(f"{name} v{version}: {problem}", err=True)
+        say(f"{name} v{version}: {problem}", err=True)
     if problems:
         return EXIT_FAILED
-    click.echo(f"{name} v{version}: evidence {found} holds: seal, model files, holdout rows and settings are as they were")
+    say(f"{name} v{version}: evidence {found} holds: seal, model files, holdout rows and settings are as they were")
     return EXIT_OK
 
 
@@ -83,7 +83,7 @@ def show_settings(context: click.Context, model: str | None) -> int:
         click.echo(found.model_dump_json(indent=2, by_alias=True, exclude={"tracking_uri"}))
     else:
         click.echo(found.model(model).model_dump_json(indent=2, by_alias=True))
-        click.echo(f"digest {found.digest(model)}", err=True)
+        say(f"digest {found.digest(model)}", err=True)
     return EXIT_OK
 
 
@@ -101,11 +101,11 @@ def diff(context: click.Context, base_ref: str, allow: tuple[str, ...]) -> int:
     for change in changes:
         agreed = change.loosens and change.key in allow
         word = "loosened" if change.loosens else "tightened"
-        click.echo(f"{word:<10}{change.key}: {change.before} -> {change.after}{' (allowed)' if agreed else ''}")
+        say(f"{word:<10}{change.key}: {change.before} -> {change.after}{' (allowed)' if agreed else ''}")
         if change.loosens and not agreed:
             code = EXIT_FAILED
     if not changes:
-        click.echo(f"no threshold differs from {base_ref}")
+        say(f"no threshold differs from {base_ref}")
     if code:
         click.echo("a threshold is looser than before; have it agreed, then name it with --allow KEY", err=True)
     return code

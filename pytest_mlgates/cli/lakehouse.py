@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pytest_mlgates.cli.say import say
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK
 from pytest_mlgates.report.text import json_text
 
@@ -40,7 +41,7 @@ def compact(context: click.Context, tables: tuple[str, ...], *, as_json: bool) -
         found = compact_table(store, store, project.audit, table, known)
         done.append(found)
     for found in () if as_json else done:
-        click.echo(found.line)
+        say(found.line)
     if as_json:
         click.echo(json_text([dataclasses.asdict(found) for found in done], indent=1))
     elif not done:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from pytest_mlgates.cli.say import say
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, UsageProblem
 
 
@@ -70,8 +71,8 @@ def loadtest(
         with progress.waiting("searching the highest rate"):
             found = load_run.ramp(uri, start_per_s=rate or 50.0, step_s=duration or 5.0, **common)
         for step in found.steps:
-            click.echo(f"  {step.asked_rate_per_s:8.1f}/s  p99 {step.quantiles['p99'].value:8.1f} ms  {step.verdict.value}")
-        click.echo(f"highest rate that holds p99 < {objective_ms:g} ms: {found.best_per_s:.0f}/s")
+            say(f"  {step.asked_rate_per_s:8.1f}/s  p99 {step.quantiles['p99'].value:8.1f} ms  {step.verdict.value}")
+        say(f"highest rate that holds p99 < {objective_ms:g} ms: {found.best_per_s:.0f}/s")
         summary = next((s for s in reversed(found.steps) if s.verdict is Verdict.PASS), found.steps[-1])
     else:
         calls = n if rate is None or (duration is None and n_given) else max(round(rate * (duration or 60.0)), 1)
@@ -83,7 +84,7 @@ def loadtest(
     if store:
         from pytest_mlgates.wiring import Project
 
-        click.echo(f"stored as {load_run.store(Project.from_context(context).registry, summary)}")
+        say(f"stored as {load_run.store(Project.from_context(context).registry, summary)}")
     return EXIT_OK if summary.verdict is Verdict.PASS else EXIT_FAILED
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pytest_mlgates.cli.say import say
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def reconcile(context: click.Context, names: tuple[str, ...]) -> int:
         found = service.reconcile(project.registry, project.audit, name, stage_mode=project.settings.policy.stage_mode)
         _tell_found(found)
         if found.quiet:
-            click.echo(f"{name}: registry and audit agree")
+            say(f"{name}: registry and audit agree")
         if found.alarms:
             code = EXIT_FAILED
     return code
@@ -113,22 +114,22 @@ def reconcile(context: click.Context, names: tuple[str, ...]) -> int:
 def _tell(done: Promotion) -> None:
     _tell_found(done.found)
     if done.already:
-        click.echo(f"{done.name} v{done.version} is in {done.to_stage}: a crash had come before the record, which is made now")
+        say(f"{done.name} v{done.version} is in {done.to_stage}: a crash had come before the record, which is made now")
         return
-    click.echo(f"{done.name} v{done.version}: {done.from_stage} -> {done.to_stage} (audit row {done.seq})")
+    say(f"{done.name} v{done.version}: {done.from_stage} -> {done.to_stage} (audit row {done.seq})")
     for version in done.archived:
-        click.echo(f"{done.name} v{version} made way")
+        say(f"{done.name} v{version} made way")
     for waived in done.waived:
-        click.echo(f"waived by the reason given: {waived}", err=True)
+        say(f"waived by the reason given: {waived}", err=True)
 
 
 def _tell_found(found: Reconciliation) -> None:
     for line in found.settled:
-        click.echo(f"{found.name}: settled after a crash: {line}", err=True)
+        say(f"{found.name}: settled after a crash: {line}", err=True)
     for line in found.alarms:
-        click.echo(f"ALARM {line}", err=True)
+        say(f"ALARM {line}", err=True)
     for line in found.repaired:
-        click.echo(f"{found.name}: repaired: {line}", err=True)
+        say(f"{found.name}: repaired: {line}", err=True)
 
 
 @click.command()
@@ -142,9 +143,9 @@ def lint(paths: tuple[str, ...]) -> int:
 
     pins, count = lint_paths(paths)
     for pin in pins:
-        click.echo(f"{pin.where}: {pin.found} pins a version; {pin.fix}")
+        say(f"{pin.where}: {pin.found} pins a version; {pin.fix}")
     if pins:
-        click.echo(f"{len(pins)} version pins in {count} files", err=True)
+        say(f"{len(pins)} version pins in {count} files", err=True)
         return EXIT_FAILED
-    click.echo(f"no version pin in {count} files")
+    say(f"no version pin in {count} files")
     return EXIT_OK

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pytest_mlgates.cli.say import say
 from pytest_mlgates.report.text import json_text
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def expect(context: click.Context, name: str, version: str, *, force: bool) -> N
     found = versions_of(project.registry, name, version)[-1]
     candidate = Candidate(project.registry, found, settings)
     rows = store_expected(candidate, load_holdout(project.lakehouse, settings, project.folder), force=force)
-    click.echo(f"stored {rows:,} expected predictions of {found.label} as {EXPECTED_PREDICTIONS} with its run")
+    say(f"stored {rows:,} expected predictions of {found.label} as {EXPECTED_PREDICTIONS} with its run")
 
 
 def _describe(store: ModelRegistry, version: ModelVersion) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pytest_mlgates.cli.say import say
 from pytest_mlgates.errors import EXIT_OK, UsageProblem
 from pytest_mlgates.report.text import json_text
 from pytest_mlgates.wiring import Project
@@ -33,7 +34,7 @@ def list_(context: click.Context, as_json: bool) -> int:
         else:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job.received))
             note = (job.note.splitlines() or [""])[0]
-            click.echo(f"{when}  {job.state:<10} {job.model}  {job.alert_id}  {note}")
+            say(f"{when}  {job.state:<10} {job.model}  {job.alert_id}  {note}")
     return EXIT_OK
 
 
@@ -47,7 +48,7 @@ def approve(context: click.Context, alert_id: str, actor: str | None) -> int:
     if inbox is None:
         raise UsageProblem(f"no alert {alert_id!r}: no receiver has taken an alert of this project yet (mlgates alerts serve)")
     job = inbox.approve(alert_id, actor=actor or getpass.getuser(), now=time.time())
-    click.echo(f"approved: {job.model} is retrained as soon as a receiver runs and no other retraining of it does")
+    say(f"approved: {job.model} is retrained as soon as a receiver runs and no other retraining of it does")
     return EXIT_OK
 
 

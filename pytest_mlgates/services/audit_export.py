@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pytest_mlgates.errors import LakehouseError, UsageProblem
+from pytest_mlgates.report.text import json_text
 from pytest_mlgates.tables import AUDIT, SCHEMAS
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def to_json_lines(rows: Sequence[AuditRow]) -> str:
     lines = []
     for values in to_dicts(rows):
         values["event_time"] = values["event_time"].isoformat(timespec="microseconds")
-        lines.append(json.dumps(values, ensure_ascii=False))
+        lines.append(json_text(values))
     return "".join(line + "\n" for line in lines)
 
 

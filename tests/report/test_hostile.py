@@ -54,18 +54,31 @@ def hostile(tmp_path_factory, empty_registry):
     found.close()
 
 
+WHY = ("--reason", ALL, "--actor", ALL)
 COMMANDS = [
-    ("registry",), ("registry", NAME), ("evidence", "show", NAME, "2"), ("audit", "list"), ("readiness", NAME), ("verify", NAME),
-    ("readiness", NAME, "--markdown"), ("doctor",), ("cleanup",), ("report", NAME, "2"), ("dashboard",), ("retrain", "list"),
+    ("registry",), ("registry", NAME), ("registry", NAME, "--json"), ("registry", ALL), ("expect", NAME, "2"),
+    ("plan", "--model-name", NAME, "--model-version", "2"), ("evidence", "show", NAME, "2"), ("evidence", "show", NAME, "2", "--json"),
+    ("evidence", "verify", NAME, "2"), ("evidence", "verify", NAME, "1"), ("report", NAME, "2"), ("report", NAME, "99"),
+    ("dashboard",), ("readiness", NAME), ("readiness", NAME, "--markdown"), ("readiness", ALL), ("verify", NAME), ("doctor",),
+    ("doctor", "--explain", ALL), ("cleanup",), ("lakehouse", "compact", ALL), ("promote", NAME, "1", "--to", "Staging", *WHY),
+    ("promote", NAME, "2", "--to", "Staging", *WHY), ("promote", NAME, "2", "--to", ALL, *WHY), ("rollback", NAME, *WHY),
+    ("reconcile",), ("audit", "list"), ("audit", "list", "--model", NAME), ("audit", "verify"),
+    ("challenger", "status", "--champion", NAME, "--challenger", NAME), ("settings", "show"), ("settings", "show", "--model", NAME),
+    ("settings", "diff", ALL), ("lint", ALL), ("drift", "--model", NAME), ("drift", "calibrate", "--model", NAME),
+    ("drift", "suppress", NAME, "--feature", ALL, "--reason", ALL, "--until", "2099-01-01"), ("alerts", "list"),
+    ("alerts", "list", "--json"), ("alerts", "evaluate"), ("alerts", "test", ALL), ("retrain", "list"), ("retrain", "approve", ALL),
+    (ALL,), ("registry", f"--{ALL}"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda w: " ".join(w)[:24].replace("<", ""))
 def test_commands_print_one_line_a_thing(hostile, words):
-    """No control or direction character, no secret, no traceback."""
+    """No control or direction character, no line that a name began, no secret, no traceback; and an exit code that we know."""
     done = hostile.world.mlgates(*words)
     said = done.stdout + done.stderr
+    assert done.returncode in (0, 1, 3, 4)
     assert not FORBIDDEN & set(said), said
+    assert not [line for line in said.splitlines() if line.startswith("lines")], said
     assert CANARY not in said
     assert "Traceback" not in said
 
@@ -132,8 +145,48 @@ def test_a_secret_appears_nowhere(make_world, monkeypatch):
     assert CANARY not in done.stdout + done.stderr
 
 
+def test_what_is_exported_can_be_read_back(hostile):
+    """Control and direction characters are escapes in JSON lines, and the values are whole."""
+    path = hostile.world.folder / "audit.jsonl"
+    assert hostile.world.mlgates("audit", "export", "--format", "jsonl", "--output", str(path)).returncode == 0
+    text = path.read_text("utf-8")
+    assert not FORBIDDEN & set(text)
+    assert {json.loads(line)["model_name"] for line in text.splitlines()} == {NAME}
+    rows = json.loads(hostile.world.mlgates("readiness", NAME, "--json").stdout)
+    assert len(rows) == 12
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("https://ghp_token1234@host/x", "https://***@host/x"),
+        ("abfss://container@account.dfs.core.windows.net/x", "abfss://container@account.dfs.core.windows.net/x"),
+        ("https://h/x?client_secret=abc&x-functions-key=abc&n=1", "https://h/x?client_secret=***&x-functions-key=***&n=1"),
+        ("Authorization: Bearer abc.def-ghi_jkl==", "Authorization: Bearer ***"),
+        ('{"a": "see \\"http://u:p@h/?token=abc\\""}', '{"a": "see \\"http://***@h/?token=***\\""}'),
+    ],
+)
+def test_what_is_redacted_without_being_known(said, shown):
+    """User info, keys in a query and bearer tokens, also inside JSON, which stays JSON."""
+    assert redaction.redacted(said) == shown
+
+
+def test_an_address_in_the_settings_is_known(monkeypatch):
+    """Also its parts alone, as an address would write them, and the path that a chat service hands out."""
+    monkeypatch.setattr(redaction, "_registered", set())
+    redaction.register_addresses({"a": [{"url": "smtp://u:p%40ss-word-1@h"}, "http://h/?k=from-the-query"]})
+    redaction.register_address("https://hooks.example/services/T0000/xxxxSECRETPARTxxxx", path=True)
+    for part in ("p@ss-word-1", "p%40ss-word-1", "from-the-query", "xxxxSECRETPARTxxxx"):
+        assert redaction.redacted(f"so {part}.") == "so ***."
+    assert redaction.redacted("https://hooks.example/services") == "https://hooks.example/services"
+
+
 def test_what_is_secret():
     """Variables named like secrets, and the user info and signature of an address; short values stay."""
+    assert redaction.named_secrets({"PWD": "/home/somebody", "SMTP_PASS": "y" * 9, "X_ACCOUNT_KEY": "z" * 9}) == {
+        "y" * 9,
+        "z" * 9,
+    }
     assert redaction.named_secrets({"A_TOKEN": "x" * 12, "HOME": "/home/somebody", "B_SECRET": "short"}) == {"x" * 12}
     assert redaction.redacted("at https://u:pw@host/x?sig=abc&n=1") == "at https://***@host/x?sig=***&n=1"
 
