@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pytest_mlgates.redaction import redacting
 from pytest_mlgates.wiring import Project, limit_threads
 
 limit_threads()
@@ -127,4 +128,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with redacting():
+        sys.exit(main())

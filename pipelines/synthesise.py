@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pytest_mlgates.errors import MlgatesError
+from pytest_mlgates.redaction import redacting
 from pytest_mlgates.reference import features
 from pytest_mlgates.reference.synthesise import Scale, extend, synthesise
 from pytest_mlgates.tables import FACT
@@ -57,4 +58,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with redacting():
+        sys.exit(main())

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from pytest_mlgates.redaction import redacting
 from pytest_mlgates.wiring import Project, limit_threads
 
 limit_threads()
@@ -53,4 +54,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with redacting():
+        sys.exit(main())

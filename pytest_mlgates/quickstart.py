@@ -286,12 +286,10 @@ class Quickstart:
         from pytest_mlgates.report import html, page
         from pytest_mlgates.services import evidence_store
 
+        self.pages = (page.write(self.folder / "operations.html", operations(self.project)),)
         registry = self.project.registry
         document = evidence_store.latest(registry, registry.get(CHALLENGER, "2"))
-        self.pages = (
-            page.write(self.folder / "evidence.html", html.evidence_report(document)),
-            page.write(self.folder / "operations.html", operations(self.project)),
-        )
+        self.pages = (page.write(self.folder / "evidence.html", html.evidence_report(document)), *self.pages)
         return " and ".join(path.name for path in self.pages)
 
     def _forest(self, sizes: tuple[int, int, int]) -> ForestParams:
@@ -382,11 +380,11 @@ class Quickstart:
 def run(quickstart: Quickstart, told: Callable[[str, str], None]) -> list[Outcome]:
     """Run every step; ``told(title, state)`` is called with ``"start"`` and with the figure at the end.
 
-    A step that fails ends the run; the steps after it are reported as not run.
+    A step that fails ends the run; the steps after it are reported as not run, but for the pages, which show how far it came.
     """
     outcomes: list[Outcome] = []
     for title, action in quickstart.steps:
-        if outcomes and not outcomes[-1].ok:
+        if action != quickstart.write_pages and not all(o.ok for o in outcomes):
             outcomes.append(Outcome(title, ok=False, figure="not run", seconds=0.0))
             continue
         told(title, "start")

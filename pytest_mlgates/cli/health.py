@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -68,6 +69,10 @@ def _facts(context: click.Context, name: str) -> tuple[Project, Facts]:
         return project, look(project.registry, project.lakehouse, project.audit, project.settings, name, now=now)
 
 
+# a registry that is down or refuses is a finding: MLflow would ask it again for minutes
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
+
+
 @click.command()
 @click.option("--explain", metavar="TEXT", help="Say which known symptom an error message is, and its fix.")
 @click.pass_context
@@ -85,6 +90,8 @@ def doctor(context: click.Context, explain: str | None) -> int:
         if not known:
             click.echo("no known symptom; mlgates doctor looks at this project itself")
         return EXIT_OK if known else EXIT_FAILED
+    for name, value in _IMPATIENT.items():
+        os.environ.setdefault(name, value)
     project = Project.from_context(context)
     with progress.waiting("looking at the systems"):
         findings = service.examine(

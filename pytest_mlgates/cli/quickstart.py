@@ -68,6 +68,7 @@ def quickstart(folder: Path, scale: str, *, fresh: bool) -> int:
     click.echo(f"{'The ring is closed' if ok else 'The ring is NOT closed'} ({took}). Everything is in {work.folder}")
     if ok:
         click.echo(_next_steps(work.folder))
+    if work.pages:
         click.echo("Pages, to open in a browser:")
     for path in work.pages:
         click.echo(f"  {path}")

@@ -88,7 +88,10 @@ class MlflowRegistry:
         found: list[str] = []
         token = None
         while True:
-            page = self._ask(lambda t=token: self.client.search_registered_models(max_results=200, page_token=t))  # type: ignore[misc]
+            try:
+                page = self._ask(lambda t=token: self.client.search_registered_models(max_results=200, page_token=t))  # type: ignore[misc]
+            except MlflowException as error:  # an address that answers, but is no registry
+                raise RegistryUnavailable(f"registry at {self.uri} did not answer: {_one_line(error)}") from error
             found += [model.name for model in page]
             token = page.token
             if not token:

@@ -39,17 +39,19 @@ class Symptom:
 
 
 SYMPTOMS: tuple[Symptom, ...] = (
-    Symptom(1, "401 from the REST API", r"\b401\b|unauthori[sz]ed|token (has )?expired",
+    Symptom(1, "401 from the REST API", r"\b401\b|unauthori[sz]ed|unauthenticated"
+            r"|(token|credentials?) (has |have )?expired|(expired|invalid) token",
             "the token has expired or has the wrong scope",
             "get a new one (az account get-access-token --resource https://api.fabric.microsoft.com/) into FABRIC_TOKEN; "
             "for our own endpoint set MLGATES_ENDPOINT_TOKEN; the principal needs Contributor and write access to the model"),
-    Symptom(2, "429 during training", r"\b429\b|too many requests|throttl",
+    Symptom(2, "429 during training", r"\b429\b|too many requests|throttl|rate.?limit|request_limit",
             "jobs that run at once exceed the capacity",
             "stagger the schedules (02:30, 03:30 and 04:00 UTC are the reference), or raise the capacity"),
-    Symptom(3, "experiment not found", r"experiment.{0,60}(not found|does not exist|404)|no experiment",
+    Symptom(3, "experiment not found", r"experiment.{0,60}(not found|does not exist|404)|no experiment|(not|n't) find.{0,20}experiment",
             "the experiment was made elsewhere, or its path is relative",
             "name it with a leading slash (/Shared/NAME), and check tracking_uri and MLFLOW_TRACKING_URI: mlgates registry"),
-    Symptom(4, "endpoint times out", r"(endpoint|score|smoke).{0,80}(tim(es?|ed)?[ -]?out|not ready|not answer|503)|mininstances.{0,4}0",
+    Symptom(4, "endpoint times out", r"(endpoint|score|smoke).{0,80}(tim(es?|ed)?[ -]?out|not ready|not answer|503)"
+            r"|mininstances.{0,4}0\b|503 service unavailable|capacity.{0,20}paused",
             "the endpoint is paused or has no instances",
             "start it (mlgates endpoint serve), or update its definition to minInstances >= 2"),
     Symptom(5, "transition_model_version_stage: permission denied", r"permission[ _]denied|\b403\b|forbidden",
@@ -58,11 +60,12 @@ SYMPTOMS: tuple[Symptom, ...] = (
     Symptom(6, "drift run says NaN PSI", r"\bnan\b.{0,40}psi|psi.{0,40}\bnan\b|insufficient( data)?|too few rows",
             "the current window has too few rows",
             "score or backfill the missing days (pipelines/batch_score.py), or widen [models.NAME.drift] current_days for the time being"),
-    Symptom(7, "alert fires, the pipeline never starts", r"(pipeline|retrain\w*).{0,60}(never|not) start|wrong pipeline ?id",
+    Symptom(7, "alert fires, the pipeline never starts", r"(pipeline|retrain\w*).{0,60}(never|not|n't) (start|run)"
+            r"|no pipeline run|(wrong|unknown|invalid) pipeline ?id",
             "a wrong address or pipeline id, or a principal that may not run it",
             "compare the webhook's url with where mlgates alerts serve listens, retrain.fabric.pipeline_id with the pipeline, "
             "and MLGATES_WEBHOOK_SECRET on both sides; mlgates retrain list"),
-    Symptom(8, "consumers still see the old model", r"old (model|version)|version pin|pinned|models:/[^/\s]+/\d+",
+    Symptom(8, "consumers still see the old model", r"(old|stale|previous) (model|version)|version pin|pinned|models:/[^/\s]+/\d+",
             "a consumer names a version instead of a stage",
             "write models:/NAME/Production; mlgates lint PATH finds every pin, as a pre-commit hook too"),
 )  # fmt: skip

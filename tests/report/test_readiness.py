@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import http.server
 import json
+import threading
 
 import pytest
 from deltalake import DeltaTable
@@ -191,11 +193,66 @@ def test_the_five_verifications(ready):
         ("Drift notebook returns NaN PSI", 6),
         ("Logic App fires but pipeline never starts", 7),
         ("Promoted to Production but consumers still see old model", 8),
+        ("registry at http://h did not answer: UNAUTHENTICATED: token", 1),
+        ("REQUEST_LIMIT_EXCEEDED: slow down", 2),
+        ("MlflowException: Could not find experiment with name 'slots'", 3),
+        ("Server error '503 Service Unavailable' for url 'http://h/v1/e'", 4),
+        ("RestException: PERMISSION_DENIED: no", 5),
+        ("[skipped: insufficient data]", 6),
+        ("the retraining did not start", 7),
+        ("consumers load a stale model", 8),
     ],
 )
 def test_the_eight_symptoms(text, number):
     """The tutorial's own words are recognised, each as one symptom, with a fix."""
     assert [s.number for s in doctor.explain(text)] == [number]
+
+
+class _Refusing(http.server.BaseHTTPRequestHandler):
+    """Answers everything as its server says: a status and MLflow's error code."""
+
+    def do_GET(self):
+        status, code = self.server.answer
+        body = json.dumps({"error_code": code, "message": "No Experiment with id=3 exists" if status == 404 else "no"}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815 the name is http.server's
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "number"),
+    [
+        ((401, "UNAUTHENTICATED"), 1),
+        ((429, "REQUEST_LIMIT_EXCEEDED"), 2),
+        ((404, "RESOURCE_DOES_NOT_EXIST"), 3),
+        ((403, "PERMISSION_DENIED"), 5),
+    ],
+)
+def test_a_registry_that_refuses(world, monkeypatch, answer, number):
+    """What it says is recognised at once, without MLflow's own minutes of asking again, and without a traceback."""
+    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.setenv(name, "0" if "RETRIES" in name else "15")
+        monkeypatch.delenv(name)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+    server.answer = answer
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    settings = world.folder / "mlgates.toml"
+    settings.write_text(settings.read_text().replace(world.uri, f"http://127.0.0.1:{server.server_address[1]}"))
+    try:
+        done = world.mlgates("doctor")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 1
+    line = next(line for line in done.stdout.splitlines() if line.startswith("FAIL registry"))
+    assert line.endswith(f"[symptom {number}]"), done.stdout + done.stderr
 
 
 def test_the_doctor_finds_what_is_wrong(ready):
