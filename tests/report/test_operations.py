@@ -138,4 +138,5 @@ def test_a_year_of_fifty_features_weighs_little(tmp_path):
     settings = config.parse_settings({"models": {"m": {"task": "regression", "target": "y", "holdout": "h.csv"}}})
     page = operations_page(gather(Nothing(), store, Nothing(), settings, now=now))
     assert len(page.encode()) < 1_500_000
-    assert page.count('class="cell') <= 25
+    assert page.count('class="strip"') == 250
+    assert page.count('class="cell') <= 250 * 4  # a path a tone, never one a cell

@@ -44,6 +44,17 @@ def chromium():
         yield found
 
 
+_TEXTS = """() => [...document.querySelectorAll('main *')].filter(
+  e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) && e.checkVisibility()
+    && !e.closest('title, desc, .hidden'))"""
+TINY = f"() => ({_TEXTS})().filter(e => parseFloat(getComputedStyle(e).fontSize) < 12).map(e => e.outerHTML.slice(0, 80))"
+OUTSIDE = f"""() => ({_TEXTS})().filter(e => !e.closest('.scroll, foreignObject')).filter(e => {{
+  const r = e.getBoundingClientRect();
+  return r.width && (r.left < -1 || r.right > document.documentElement.clientWidth + 1);
+}}).map(e => e.outerHTML.slice(0, 80))"""
+"""Text that is shown smaller than 12 px, or reaches beyond the page: the text of pictures too."""
+
+
 def _shared(factory):
     """The folder that all workers of a run share."""
     base = factory.getbasetemp()
@@ -73,6 +84,8 @@ def test_clean_from_a_file(pages, chromium, kind):
             assert page.evaluate("document.querySelectorAll('img, script, iframe').length") == 0
             hidden = "[...document.querySelectorAll('.badge')].filter(b => b.getBoundingClientRect().left < 0).map(b => b.textContent)"
             assert page.evaluate(hidden) == []
+            assert page.evaluate(TINY) == []
+            assert page.evaluate(OUTSIDE) == []
             assert said == []
             assert [a for a in asked if not a.startswith("data:")] == [path.as_uri()]
 
