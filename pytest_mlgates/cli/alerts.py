@@ -52,7 +52,7 @@ def evaluate(context: click.Context, every: str | None, as_json: bool) -> int:
         try:
             report = run(project.lakehouse, project.settings)
         except MlgatesError as error:  # a table that does not answer now may do so next time: who watches must not die of it
-            click.echo(f"mlgates: {error}", err=True)
+            say(f"mlgates: {error}", err=True)
         else:
             click.echo("" if as_json else f"{report.now:%Y-%m-%d %H:%M:%S} UTC  ", nl=False)
             _print_report(report, as_json=as_json)
