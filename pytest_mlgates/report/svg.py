@@ -197,8 +197,10 @@ def intervals(
     left, right, top, tall = _BARE, 100 - _BARE, 26.0 if marks else 6.0, 42
     bottom = top + tall * len(rows) + 2
     out = list(_x_axis(axis, bottom, top, left, right)) if numbered else [_level(left, right, bottom, "base")]
-    for mark in marks:
-        out += _marked(mark, axis.place(mark.value, left, right), top, bottom)
+    for mark in marks:  # beside the bars only: the labels between them stay free
+        x = axis.place(mark.value, left, right)
+        out += _marked(mark, x, top, top)
+        out += [_upright(x, top + tall * index + 19, top + tall * index + 41, mark.tone) for index in range(len(rows))]
     for index, row in enumerate(rows):
         y = top + tall * index + 30
         out.append(text(left, y - 13, clipped(row.label, 44)))

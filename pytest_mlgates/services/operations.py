@@ -70,6 +70,7 @@ def state(document: Mapping[str, Any]) -> dict[str, Any]:
     troubles = [
         words
         for holds, words in (
+            (not serving, "no version is in Production"),
             (document["alerts"]["open"], "incidents are open"),
             (drifting, "features drift"),
             (failed, "the newest batch run failed"),
