@@ -21,7 +21,6 @@ limit_threads()
 
 from pytest_mlgates.alerts.summary import announce, secret_variables  # noqa: E402 after the thread limit
 from pytest_mlgates.errors import MlgatesError, UsageProblem  # noqa: E402
-from pytest_mlgates.redaction import redacting  # noqa: E402
 from pytest_mlgates.reference.lineage import code_tags  # noqa: E402
 from pytest_mlgates.reference.train import CHALLENGER, ForestParams, train  # noqa: E402
 from pytest_mlgates.registry.tracking import MlflowTracker  # noqa: E402

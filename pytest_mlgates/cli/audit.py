@@ -106,9 +106,7 @@ def verify(context: click.Context, anchor_files: tuple[str, ...], write_anchor: 
             raise UsageProblem(
                 f"cannot write {write_anchor}: {error.strerror or error}; name a file in a folder that is there"
             ) from None
-    say(
-        f"audit verified: {report.rows} rows, head {report.head_seq} {report.head_hash[:19]}…, {report.anchors} anchors agree"
-    )
+    say(f"audit verified: {report.rows} rows, head {report.head_seq} {report.head_hash[:19]}…, {report.anchors} anchors agree")
     return EXIT_OK
 
 
