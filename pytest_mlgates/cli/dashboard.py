@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ def dashboard(context: click.Context, out: Path | None, port: int, days: int, *,
         return EXIT_OK
     if out is not None:
         raise UsageProblem("--out writes a file and --serve serves the page; give one of the two")
+    with contextlib.suppress(MlgatesError), progress.waiting("opening the registry"):
+        project.registry.names()  # imports what takes long now rather than at the first look
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(lambda path: _page(project, days, path)))
     except OSError as error:
