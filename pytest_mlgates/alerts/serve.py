@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SECRET_VARIABLE = "MLGATES_WEBHOOK_SECRET"  # noqa: S105 the name of a variable, not its value
 _SILENT_S = 30.0
+_KEPT_LOOKS = 5
+_KEEP_ALIVE_S = 75
 _DESCRIPTORS = 65_536
 _START_S = 60.0
 
@@ -75,7 +77,7 @@ def serve(settings: Settings, *, host: str, port: int, env: Mapping[str, str] | 
         access_log=False,
         log_config=None,
         lifespan="on",
-        timeout_keep_alive=int(2 * _SILENT_S),
+        timeout_keep_alive=_KEEP_ALIVE_S,
         http=protocol,
         ws="none",
         server_header=False,
@@ -91,7 +93,7 @@ def _protocol() -> type[asyncio.Protocol]:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
     class Impatient(HttpToolsProtocol):
-        _last_cycle: object = None
+        _seen: tuple[object, int] = (None, 0)
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -101,10 +103,12 @@ def _protocol() -> type[asyncio.Protocol]:
             if self.transport.is_closing():
                 return
             waiting = self.cycle is None or self.cycle.response_complete
-            if waiting and self.cycle is self._last_cycle:
+            looks = self._seen[1] + 1 if waiting and self.cycle is self._seen[0] else 0
+            # one that asked before may keep its connection for a while: closing it could meet its next request half-way
+            if looks >= (1 if self.cycle is None else _KEPT_LOOKS):
                 self.transport.close()
                 return
-            self._last_cycle = self.cycle
+            self._seen = (self.cycle, looks)
             self.loop.call_later(_SILENT_S, self._look)
 
     return Impatient

@@ -549,7 +549,7 @@ def test_one_retraining_at_a_time_per_model_and_other_models_beside_it(tmp_path,
     write_settings(tmp_path, [sys.executable, "-c", spans])
     urls = real_receivers(2)
     other = "casino-slot-revenue-forecast-other"
-    for i, model in enumerate([MODEL, MODEL, MODEL, other]):
+    for i, model in enumerate([MODEL, other, MODEL, MODEL]):
         body = body_of(f"alert-{i}", model=model)
         sent = httpx.post(f"{urls[i % 2]}/alerts", content=body, headers=signed_headers(SECRET, int(time.time()), body))
         assert sent.status_code == 202
