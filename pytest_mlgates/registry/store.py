@@ -11,6 +11,7 @@ import datetime as dt
 import hashlib
 import logging
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -435,5 +436,5 @@ def _quiet() -> Iterator[None]:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = re.sub(r" with url: \S+", "", " ".join(str(error).split()))  # long, and the cause stands behind it
     return text if len(text) <= 300 else text[:297] + "…"
