@@ -1,6 +1,6 @@
 """Runs the receiver under uvicorn, in one process.
 
-A connection that begins no request for half a minute is closed, and the process takes more descriptors than it was given: a
+A connection that begins no request for two minutes is closed, and the process takes more descriptors than it was given: a
 crowd that connects and keeps silent must not be what an alert fails on.
 """
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pytest_mlgates.config import Settings
 
 SECRET_VARIABLE = "MLGATES_WEBHOOK_SECRET"  # noqa: S105 the name of a variable, not its value
-_SILENT_S = 30.0
-_KEPT_LOOKS = 5
+_SILENT_S = 120.0
+_KEPT_LOOKS = 2
 _KEEP_ALIVE_S = 75
 _DESCRIPTORS = 65_536
 _START_S = 60.0
