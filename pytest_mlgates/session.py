@@ -134,11 +134,14 @@ class GateRun:
         return self._baselines[target]
 
     def looks(self, target: Target) -> int:
-        """How many versions of the model were judged on this holdout, this one included."""
+        """How many versions were judged on this holdout, those of this run included."""
         if target not in self._looks:
-            from pytest_mlgates.services.evaluate import looks_at
+            from pytest_mlgates.services.evaluate import looks_at, models_on
 
-            self._looks[target] = looks_at(self.project.registry, *target, self.holdout(target).digest)
+            registry, settings = self.project.registry, self.project.settings
+            beside = [t for t in self.targets if settings.model(t[0]).holdout == settings.model(target[0]).holdout]
+            names = models_on(registry, settings, target[0])
+            self._looks[target] = looks_at(registry, target, self.holdout(target).digest, names, beside)
         return self._looks[target]
 
     def drift_items(self, target: Target) -> list[str]:
@@ -230,6 +233,8 @@ class GateRun:
         self._stores = store
         self.reports = tuple(self._report(key) for key in self._results)
         judged = [r for r in self.reports if (r.model, r.version) in self.targets]
+        if store:
+            self._count_looks(judged)
         if store or (html_path and not self.drift):
             found = [self._evidence(report, store=store, shown=bool(html_path)) for report in judged]
             if html_path:
@@ -278,6 +283,20 @@ class GateRun:
         settings = self.project.settings.model(key[0])
         return RunReport(key[0], key[1], results, settings.required, settings.on_inconclusive == "warn")
 
+    def _count_looks(self, reports: Sequence[RunReport]) -> None:
+        """Mark on each version which holdout it was judged on, whatever came out: somebody has seen the numbers."""
+        from pytest_mlgates.services.evaluate import look_tag
+
+        for report in reports:
+            holdout = self._subjects.get((report.model, report.version), {}).get("holdout")
+            if holdout is None:
+                continue
+            try:
+                now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+                self.project.registry.set_version_tag(report.model, report.version, look_tag(holdout["digest"]), now)
+            except MlgatesError as error:
+                self.notes.append(f"the look at the holdout was not counted for {report.model} v{report.version}: {error}")
+
     def _evidence(self, report: RunReport, *, store: bool, shown: bool) -> Evidence | None:
         """Seal what was found and store it. A partial run that found no fault says nothing new, so it replaces no evidence."""
         if store and report.missing and report.verdict is Verdict.INCONCLUSIVE:
@@ -290,8 +309,11 @@ class GateRun:
         from pytest_mlgates import evidence
         from pytest_mlgates.provenance import environment, git_state
         from pytest_mlgates.services import evidence_store
+<<<<<<< HEAD
         from pytest_mlgates.services.evaluate import HOLDOUT_TAG
         from pytest_mlgates.services.stages import Stages
+=======
+>>>>>>> 0851675 (Estimators by name, each with an interval on the scale where it is symmetric; odd containers, odd hashes, odd times)
 
         registry = self.project.registry
         try:
@@ -324,8 +346,6 @@ class GateRun:
             if not store:
                 return document
             document = evidence_store.store(registry, version, document)
-            if subject.get("holdout"):
-                registry.set_version_tag(version.name, version.version, HOLDOUT_TAG, subject["holdout"]["digest"])
         except MlgatesError as error:
             self.notes.append(f"no evidence stored for {report.model} v{report.version}: {error}")
             return None

@@ -24,10 +24,10 @@ from pytest_mlgates.stats import (
     probability_bins,
     quantile_bins,
     rows_to_settle,
-    smooth_calibration_error,
 )
 from pytest_mlgates.stats.interval import check_confidence, t_quantile, z_quantile
 from pytest_mlgates.stats.metrics import r2_terms
+from pytest_mlgates.stats.smooth import smooth_plug_in
 
 GATE = "calibration"
 _FEWEST_EVENTS = 10
@@ -116,7 +116,7 @@ def calibration(
             raise NotEnough("y_true is constant, calibration says nothing")
     else:
         error = calibration_error(probability_bins(outcome, prediction, rules.bins))
-        extra["smooth_ece"] = smooth_calibration_error(outcome, prediction)
+        extra["smooth_ece"] = smooth_plug_in(outcome, prediction)
     found: dict[str, Finding] = {"ece": _ece(error, rules)}
     if task != "multiclass":
         found["observed_expected"] = _observed_expected(outcome, prediction, rules, strict=task == "binary")
@@ -222,7 +222,10 @@ def _slices(outcome: Any, prediction: npt.NDArray[np.float64], slices: Any, rule
         parts += [
             (f"{name}={names[i]}", int(rows[i]), float(mean[i]), float(se[i])) for i in range(len(names)) if rows[i] >= 10
         ]
-    level = 1 - (1 - rules.confidence) / max(1, 2 * len(parts))
+    if not parts:
+        hint = f"no slice of {', '.join(columns)} has ten rows: name columns that make segments"
+        return Verdict.INCONCLUSIVE, {"max_gap": rules.max_slice_gap, "groups": {}}, hint
+    level = 1 - (1 - rules.confidence) / (2 * len(parts))
     table: dict[str, Any] = {}
     bad, open_ = [], []
     for label, rows_, mean_, se_ in parts:

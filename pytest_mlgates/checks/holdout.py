@@ -132,9 +132,11 @@ def holdout(
             if slices is not None:
                 found["slices"] = _slices(gap, slices, limit("max_slice_gap", max_slice_gap or 2 * max_gap), confidence)
     if train_hashes is not None and holdout_hashes is not None:
-        found["shared_rows"] = _shared(train_hashes, holdout_hashes, limit("max_overlap", max_overlap, above=-1e-12, most=1.0))
+        hashes = arrays.integers("train_hashes", train_hashes), arrays.integers("holdout_hashes", holdout_hashes)
+        found["shared_rows"] = _shared(*hashes, limit("max_overlap", max_overlap, above=-1e-12, most=1.0))
     if train_times is not None and holdout_times is not None:
-        found["time_order"] = _time_order(train_times, holdout_times)
+        moments = arrays.times("train_times", train_times), arrays.times("holdout_times", holdout_times)
+        found["time_order"] = _time_order(*moments)
     if train_score is not None and holdout_score is not None:
         found["train_gap"] = _train_gap(train_score, holdout_score, higher_is_better, max_train_gap)
     return _result(prediction.shape[0], gap, found, max_gap, exact, rtol, confidence)
@@ -150,7 +152,7 @@ def _gap(prediction: arrays.Floats, expected: arrays.Floats, y_true: Any) -> _Ga
     size = size.max(axis=1) if size.ndim == 2 else size
     spread = expected
     if y_true is not None:
-        outcome = arrays.raw("y_true", y_true)
+        outcome = arrays.labels("y_true", y_true)
         arrays.same_length(y_pred=prediction, y_true=outcome)
         # labels have no spread of their own; their predictions' has a meaning
         spread = arrays.finite("y_true", outcome) if outcome.dtype.kind in "biuf" and prediction.ndim == 1 else expected
@@ -228,7 +230,11 @@ def _slices(gap: _Gap, slices: Any, most: float, confidence: float) -> _Finding:
             part = gap.size[codes == i]
             if part.size >= 10:
                 rows.append((f"{name}={label}", part.size, float(part.mean()), float(part.std(ddof=1)) / math.sqrt(part.size)))
-    level = 1 - (1 - confidence) / max(1, len(rows))
+    if not rows:
+        return _Finding(
+            Verdict.INCONCLUSIVE, {"max": most, "groups": {}}, "no declared slice has ten rows: name columns that make segments"
+        )
+    level = 1 - (1 - confidence) / len(rows)
     table, bad = {}, []
     for label, n, mean, se in rows:
         low = mean - t_quantile(level, n - 1) * se
@@ -239,10 +245,9 @@ def _slices(gap: _Gap, slices: Any, most: float, confidence: float) -> _Finding:
     return _Finding(Verdict.FAIL if bad else Verdict.PASS, {"max": most, "groups": table}, hint)
 
 
-def _shared(train_hashes: Any, holdout_hashes: Any, most: float) -> _Finding:
+def _shared(train_hashes: npt.NDArray[Any], holdout_hashes: npt.NDArray[Any], most: float) -> _Finding:
     """Share of holdout rows that are in the training data, against what repetition within the holdout would explain."""
-    train = np.sort(arrays.raw("train_hashes", train_hashes))
-    held = np.sort(arrays.raw("holdout_hashes", holdout_hashes))
+    train, held = np.sort(train_hashes), np.sort(holdout_hashes)
     if held.size == 0 or train.size == 0:
         raise NotEnough(f"row hashes are empty: {train.size:,} of training, {held.size:,} of the holdout")
     # both sorted: one pass each, and no more memory than the hashes themselves
@@ -267,16 +272,12 @@ def _shared(train_hashes: Any, holdout_hashes: Any, most: float) -> _Finding:
     )
 
 
-def _time_order(train_times: Any, holdout_times: Any) -> _Finding:
-    train, held = arrays.raw("train_times", train_times), arrays.raw("holdout_times", holdout_times)
-    if train.size == 0 or held.size == 0:
-        raise NotEnough("times are empty")
-    try:
-        last, first = train.max(), held.min()
-        early = int(np.count_nonzero(held <= last))
-        whole = bool(held.max() <= train.min())
-    except TypeError as error:
-        raise DataUnusable(f"train_times and holdout_times cannot be compared: {error}") from error
+def _time_order(train: npt.NDArray[Any], held: npt.NDArray[Any]) -> _Finding:
+    if train.dtype.kind != held.dtype.kind:
+        raise DataUnusable(f"train_times are {train.dtype} and holdout_times {held.dtype}: both must be dates, or both numbers")
+    last, first = train.max(), held.min()
+    early = int(np.count_nonzero(held <= last))
+    whole = bool(held.max() <= train.min())
     numbers = {"train_ends": str(last), "holdout_begins": str(first), "rows_not_after_training": early}
     if not early:
         return _Finding(Verdict.PASS, numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -87,15 +88,15 @@ def latency(
 def _with_errors(times: arrays.Floats, errors: Any, objective: float) -> tuple[arrays.Floats, arrays.Bools]:
     if errors is None:
         return times, np.zeros(times.size, dtype=np.bool_)
-    if np.ndim(errors) == 0:
-        extra = int(errors)
-        if extra < 0:
+    if isinstance(errors, (int, float, np.number)):
+        if not (math.isfinite(errors) and errors >= 0 and errors == int(errors)):
             raise ConfigError(f"errors is {errors!r}, expected a number of calls or a mask")
+        extra = int(errors)
         # where in the run they happened is not known: spread evenly, which is the reading that claims no burst
         places = np.linspace(0, times.size, extra).astype(np.intp)
         failed = np.insert(np.zeros(times.size, dtype=np.bool_), places, True)
         return np.insert(times, places, objective), failed
-    mask = arrays.numeric("errors", errors) != 0
+    mask = arrays.finite("errors", errors) != 0
     arrays.same_length(seconds=times, errors=mask)
     return times, mask
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -130,22 +131,12 @@ def better_than_dummy(
         found = performance(
             y_true, y_pred, None, metric=metric, floor=chance, task=task, positive=positive, confidence=confidence
         )
+    if found.verdict is Verdict.ERROR:
+        return dataclasses.replace(found, gate="dummy")
     values = arrays.raw("y_pred", y_pred)
     constant = bool(np.all(values == values[:1])) if len(values) else False
-    verdict = Verdict.FAIL if constant and found.verdict is not Verdict.ERROR else found.verdict
+    verdict = Verdict.FAIL if constant else found.verdict
     hint = "the model says the same for every row" if constant else found.hint
     if verdict is Verdict.FAIL and not constant:
         hint = "a model that knows nothing does as well: check that features and rows are in the order of training"
-    return GateResult(
-        "dummy",
-        verdict,
-        found.estimate,
-        found.low,
-        found.high,
-        found.threshold,
-        found.n,
-        found.method,
-        hint,
-        found.summary,
-        found.details,
-    )
+    return dataclasses.replace(found, gate="dummy", verdict=verdict, hint=hint)

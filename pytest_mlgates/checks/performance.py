@@ -10,7 +10,7 @@ from pytest_mlgates.checks import pictures
 from pytest_mlgates.checks.verdicts import at_least, at_most, check, number, percent, rows_hint, skip, worst
 from pytest_mlgates.errors import ConfigError
 from pytest_mlgates.results import GateResult, Verdict
-from pytest_mlgates.stats import Comparison, Problem, adjusted_confidence, compare, infer_task, rows_to_settle
+from pytest_mlgates.stats import Comparison, NotEnough, Problem, adjusted_confidence, compare, infer_task, rows_to_settle
 from pytest_mlgates.stats.interval import check_confidence
 
 GATE = "performance"
@@ -91,6 +91,8 @@ def performance(
     if baseline_pred is None and floor is None:
         return skip(GATE, "no baseline and no floor to judge by", "set baseline, or gates.performance floor, in mlgates.toml")
     problem = Problem.of(task or infer_task(metric, y_true), y_true, positive=positive, classes=classes)
+    if problem.task == "regression" and problem.target.min() == problem.target.max():
+        raise NotEnough(f"y_true is {problem.target[0]:g} in all {problem.target.size:,} rows: it tells no models apart")
     found = compare(metric, problem, y_pred, baseline_pred, min_ratio=min_ratio, seed=seed)
     conditions = _conditions(found, min_ratio, floor, passing, confidence)
     # the most severe condition decides; among equals the one nearest to its threshold
@@ -107,7 +109,7 @@ def performance(
         found.candidate.n,
         found.metric.method,
         _hint(found, decisive, looks),
-        _summary(found, decisive, confidence),
+        _summary(found, decisive, confidence, looks),
         _details(found, conditions, confidence, passing, looks, problem.task)
         | {"picture": pictures.of_predictions(problem, y_pred, baseline_pred)},
     )
@@ -127,8 +129,8 @@ def _conditions(found: Comparison, min_ratio: float, floor: float | None, passin
 
     if found.margin is not None and found.threshold is not None and found.baseline is not None:
         sign = 1 if better else -1
-        bad = found.threshold + sign * found.margin.bound(passing, upper=False)
-        good = found.threshold + sign * found.margin.bound(failing, upper=True)
+        bad = found.threshold + sign * found.margin_bound(passing, upper=False)
+        good = found.threshold + sign * found.margin_bound(failing, upper=True)
         base = number(found.baseline.value)
         if found.absolute is not None:
             words = f"baseline {base} − {found.absolute:g} (baseline no better than chance)"
@@ -142,7 +144,7 @@ def _conditions(found: Comparison, min_ratio: float, floor: float | None, passin
     return out
 
 
-def _summary(found: Comparison, decisive: _Condition, confidence: float) -> str:
+def _summary(found: Comparison, decisive: _Condition, confidence: float, looks: int) -> str:
     """Metric with its own two-sided interval; the paired bounds too, where the interval alone would not explain the verdict."""
     better = found.metric.higher_is_better
     sign = {
@@ -156,7 +158,7 @@ def _summary(found: Comparison, decisive: _Condition, confidence: float) -> str:
         told = f" ({number(decisive.threshold)}; {kind} {number(decisive.low)}–{number(decisive.high)})"
     return (
         f"{found.metric.label} {number(own.value)} ({percent(confidence)} CI {number(own.low)}–{number(own.high)}) "
-        f"{sign} {decisive.words}{told}; n={own.n:,}"
+        f"{sign} {decisive.words}{told}; n={own.n:,}" + (f"; look {looks} at this holdout" if looks > 1 else "")
     )
 
 

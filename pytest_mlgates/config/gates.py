@@ -43,6 +43,12 @@ class HoldoutGate(Section):
     """Whether the version must answer just what was stored with it (within float32); false: ``max_gap`` alone decides."""
     max_shared_rows: Annotated[float, Field(ge=0, lt=1)] = 0.005
     """Largest share of holdout rows that may also stand in the training data."""
+    time_column: str = ""
+    """Column by which the holdout must begin after the training data end (stored beside the row hashes); empty: not judged, since a
+    permanent holdout lies before the rows that a later version is trained on."""
+    max_train_gap: Share | None = None
+    """Largest drop of the metric from the training rows to the holdout, as a share of the better one; none: 0.25 for scores, 0.75 for
+    errors."""
 
 
 class FairnessGate(Section):

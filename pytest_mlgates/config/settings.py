@@ -141,6 +141,13 @@ class Settings(Section):
         except ConfigError:
             return Endpoint()
 
+    def holdout_of(self, name: str) -> str:
+        """What the settings name as a model's holdout; empty for a model that they do not know."""
+        try:
+            return self.model(name).holdout
+        except ConfigError:
+            return ""
+
     def digest(self, name: str) -> str:
         """``sha256:`` over everything that decides about one model: its gates, checks and policy, not paths."""
         model = self.model(name).model_dump(mode="json", by_alias=True, exclude={"drift", "retrain", "endpoint"})

@@ -11,7 +11,7 @@ a daily e-value errs 16 % of the time). One week gives one number in [-1, 1],
     x = clip( Σ d / (0.5 · Σ|d|), -1, 1 ),   d = (champion − challenger) / (champion + challenger) of a day's losses,
 
 an odd function of the week's differences, so its mean is 0 when they are symmetric about 0, whatever their scale. The wealth
-is the mean over six gamblers who stake a fixed share λ of what they have: Π (1 + λ x).
+is the mean over six gamblers who stake a fixed share λ of what they have: Π (1 + λ x) (`stats.evalue`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ import math
 from collections.abc import Iterable, Sequence
 
 BLOCK_DAYS = 7
-CLIP = 0.5
-STAKES = (0.1, 0.25, 0.45, 0.65, 0.85, 0.95)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -167,16 +165,6 @@ def _wealth(days: Sequence[Day]) -> list[float]:
     for day in days:
         weeks.setdefault((day.date - first).days // BLOCK_DAYS, []).append(day.difference)
     complete = ((last - first).days + 1) // BLOCK_DAYS
-    purses = [1.0] * len(STAKES)
-    path = []
-    for week in sorted(w for w in weeks if w < complete):
-        outcome = week_outcome(weeks[week])
-        purses = [purse * (1.0 + stake * outcome) for purse, stake in zip(purses, STAKES, strict=True)]
-        path.append(sum(purses) / len(purses))
-    return path
+    from pytest_mlgates.stats.evalue import block_outcome, wealth  # brings scipy, which a promotion does not need
 
-
-def week_outcome(differences: Sequence[float]) -> float:
-    """One week as one number in [-1, 1]: ``clip(Σd / (0.5 Σ|d|))``; 0 where all differences are 0."""
-    size = CLIP * sum(abs(d) for d in differences)
-    return max(-1.0, min(1.0, sum(differences) / size)) if size > 0 else 0.0
+    return list(wealth(block_outcome(weeks[week]) for week in sorted(w for w in weeks if w < complete)))

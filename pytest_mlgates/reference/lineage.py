@@ -104,7 +104,10 @@ def log_artifacts(
         "expected": pa.array(expected, pa.float64()),
     }
     run.log_artifact(EXPECTED_PREDICTIONS, _parquet(pa.table(stored)))
-    run.log_artifact(TRAINING_ROWS, _parquet(pa.table({"row_hash": pa.array(row_hashes(training[list(row_columns)]))})))
+    rows = {"row_hash": pa.array(row_hashes(training[list(row_columns)]))}
+    if time_column is not None:
+        rows[time_column] = pa.array(pd.to_datetime(training[time_column]).dt.date)
+    run.log_artifact(TRAINING_ROWS, _parquet(pa.table(rows)))
     run.log_artifact(TRAINING_METRICS, json.dumps(metrics, indent=2, sort_keys=True).encode())
     reference = training.assign(prediction=training_predictions)
     run.log_artifact(REFERENCE, _parquet(pa.Table.from_pandas(reference, preserve_index=False)))

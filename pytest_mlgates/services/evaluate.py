@@ -8,7 +8,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +24,13 @@ from pytest_mlgates.rows import row_keys, table_digest
 from pytest_mlgates.services.select import version_at
 
 if TYPE_CHECKING:
-    from pytest_mlgates.config import ModelSettings
+    from pytest_mlgates.config import ModelSettings, Settings
     from pytest_mlgates.ports import Column, ModelRegistry, ModelVersion, TableStore
 
 EXPECTED_PREDICTIONS = "mlgates/expected_predictions.parquet"
 TRAINING_ROWS = "mlgates/training_rows.parquet"
 TRAINING_METRICS = "mlgates/training_metrics.json"
-HOLDOUT_TAG = "mlgates.holdout_digest"
+LOOK_TAG = "mlgates.look."
 
 Scores = npt.NDArray[np.float64]
 
@@ -117,10 +117,34 @@ def _read_file(path: Path) -> pd.DataFrame:
         ) from error
 
 
-def looks_at(registry: ModelRegistry, name: str, version: str, digest: str) -> int:
-    """How many versions of a model were judged on the holdout of this digest, the given one included."""
-    others = [v for v in registry.versions(name) if v.version != version]
-    return 1 + sum(v.tags.get(HOLDOUT_TAG) == digest for v in others)
+def look_tag(digest: str) -> str:
+    """Key of the tag that says that a version was judged on the holdout of this digest; one tag a holdout, so that none is forgotten."""
+    return LOOK_TAG + digest.removeprefix("sha256:")[:32]
+
+
+def looks_at(
+    registry: ModelRegistry, version: tuple[str, str], digest: str, names: Iterable[str], beside: Iterable[tuple[str, str]] = ()
+) -> int:
+    """How many versions have been judged on the holdout of this digest, the given one included.
+
+    Parameters
+    ----------
+    version
+        Name and version.
+    names
+        Registered models that are judged on the same holdout; a model under another name looks at it too.
+    beside
+        Names and versions that the same run judges on it: the best of them is chosen when all are known.
+    """
+    key = look_tag(digest)
+    seen = {(v.name, v.version) for name in names for v in registry.versions(name) if key in v.tags}
+    return len(seen | set(beside) | {version})
+
+
+def models_on(registry: ModelRegistry, settings: Settings, name: str) -> list[str]:
+    """Names of the registered models whose settings name the same holdout as those of ``name``."""
+    source = settings.model(name).holdout.partition("@")[0]
+    return [n for n in registry.names() if n == name or settings.holdout_of(n).partition("@")[0] == source]
 
 
 class Candidate:
@@ -213,13 +237,22 @@ class Candidate:
         return _matched(_read_parquet(data, f"{self.label}: {EXPECTED_PREDICTIONS}"), holdout)
 
     @cached_property
+    def _training_table(self) -> pd.DataFrame | None:
+        data = self.registry.read_artifact(self.version, TRAINING_ROWS)
+        return None if data is None else _read_parquet(data, f"{self.label}: {TRAINING_ROWS}")
+
+    @property
     def training_rows(self) -> npt.NDArray[Any] | None:
         """Row hashes of the training data, ``None`` where the run has none."""
-        data = self.registry.read_artifact(self.version, TRAINING_ROWS)
-        if data is None:
+        table = self._training_table
+        if table is None:
             return None
-        frame = _read_parquet(data, f"{self.label}: {TRAINING_ROWS}")
-        return frame.iloc[:, 0].to_numpy()
+        return table["row_hash" if "row_hash" in table.columns else table.columns[0]].to_numpy()
+
+    def training_times(self, column: str) -> npt.NDArray[Any] | None:
+        """Time of each training row, where `TRAINING_ROWS` has a column of that name; else ``None``."""
+        table = self._training_table
+        return None if table is None or column not in table.columns else table[column].to_numpy()
 
     def hashes(self, holdout: Holdout) -> Any:
         """Row hashes of the holdout over inputs and target, to compare with `training_rows`; ``None`` without those."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_mlgates import checks
-from pytest_mlgates.services.evaluate import Candidate, load_baseline, load_holdout, looks_at
+from pytest_mlgates.services.evaluate import Candidate, load_baseline, load_holdout, looks_at, models_on
 from pytest_mlgates.services.thresholds import arguments_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def plan(
     candidate = Candidate(registry, version, settings)
     holdout = load_holdout(store, settings, settings_file.folder)
     baseline = load_baseline(registry, settings, holdout)
-    limits = arguments_of(settings, looks=looks_at(registry, version.name, version.version, holdout.digest))
+    names = models_on(registry, settings_file, version.name)
+    limits = arguments_of(settings, looks=looks_at(registry, (version.name, version.version), holdout.digest, names))
     limits["latency"]["calls"] = settings.gates.latency.calls
     for rules in limits.values():
         rules.pop("confidence", None)

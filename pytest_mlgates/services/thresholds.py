@@ -31,6 +31,7 @@ def arguments_of(settings: ModelSettings, *, looks: int = 1) -> Arguments:
             "max_gap": gates.holdout.max_gap,
             "exact": gates.holdout.exact,
             "max_overlap": gates.holdout.max_shared_rows,
+            "max_train_gap": gates.holdout.max_train_gap,
             "confidence": confidence,
         },
         "latency": {"p99_max": gates.latency.p99_max_ms / 1000},

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 from scipy import stats as sps
 
 from pytest_mlgates.results import Estimate
+from pytest_mlgates.stats import arrays
 from pytest_mlgates.stats.arrays import Bools, Floats, Ints, NotEnough
-from pytest_mlgates.stats.interval import z_quantile
+from pytest_mlgates.stats.interval import check_confidence, z_quantile
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,6 +173,36 @@ def calibration_error(bins: Bins) -> CalibrationError:
     return CalibrationError(plug_in, debiased, se, debiased_se, n, bins)
 
 
+def class_wise_error(codes: Ints, table: Floats, bins: int = 10, confidence: float = 0.95) -> Estimate:
+    """Return the mean over classes of each one's debiased calibration error, with its two-sided interval.
+
+    Parameters
+    ----------
+    codes : ndarray, shape (n,)
+        Class of each row, a column of ``table``.
+    table : ndarray, shape (n, classes)
+        Probabilities.
+
+    Notes
+    -----
+    Kull et al., "Beyond temperature scaling" (2019), section 2. One row stands in a bin of every class: its effect on the mean is
+    summed over them before the variance is taken.
+    """
+    n, classes = table.shape
+    value, effect = 0.0, np.zeros(n)
+    for code in range(classes):
+        outcome, probability = codes == code, table[:, code]
+        found = calibration_error(probability_bins(outcome, probability, bins))
+        value += found.debiased / classes
+        gap, se = found.bins.gap, found.bins.gap_se
+        pull = np.sign(gap) * (1 + 2 * sps.norm.cdf(-np.abs(gap) / np.where(se > 0, se, 1.0)))
+        place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], probability)
+        compact = np.cumsum(np.bincount(place, minlength=bins) > 0) - 1
+        effect += pull[compact[place]] * (outcome - probability) / classes
+    half = z_quantile((1 + confidence) / 2) * float(effect.std()) / math.sqrt(n)
+    return Estimate(value, max(0.0, value - half), value + half, n, "class-wise ECE, debiased", confidence)
+
+
 def folded_mean(mean: Floats, sd: Floats) -> Floats:
     """Mean of |N(mean, sd²)|: sd √(2/π) exp(-mean²/2sd²) + mean (1 - 2Φ(-mean/sd)). Leone, Nelson and Nottingham (1961)."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -178,35 +210,13 @@ def folded_mean(mean: Floats, sd: Floats) -> Floats:
     return sd * math.sqrt(2 / math.pi) * np.exp(-0.5 * ratio**2) + mean * (1 - 2 * sps.norm.cdf(-ratio))
 
 
-def smooth_calibration_error(outcome: Bools, probability: Floats, grid: int = 1000) -> float:
-    """Return the smooth calibration error smECE of Błasiok and Nakkiran, "Smooth ECE" (2023): no bins, no bin edges.
-
-    The residual y - p is smoothed over p with a Gaussian reflected at 0 and 1, whose width is the fixed point where the
-    smoothed error equals the width; the result is the integral of its absolute value. Rows are first collected on a
-    grid of ``grid`` cells.
-    """
-    cell = np.minimum((probability * grid).astype(np.intp), grid - 1)
-    residual = np.bincount(cell, outcome - probability, grid) / probability.size
-    mirrored = np.concatenate((residual, residual[::-1]))
-    spectrum = np.fft.rfft(mirrored)
-    frequency = np.arange(spectrum.size) * (math.pi / grid)
-
-    def smoothed(width: float) -> float:
-        kernel = np.exp(-0.5 * (frequency * width * grid) ** 2)
-        return float(np.abs(np.fft.irfft(spectrum * kernel, 2 * grid)[:grid]).sum())
-
-    low, high = 0.0, 1.0
-    for _ in range(20):
-        middle = (low + high) / 2
-        if smoothed(middle) < middle:
-            high = middle
-        else:
-            low = middle
-    return smoothed(high)
-
-
-def observed_expected(outcome: Floats, prediction: Floats, confidence: float = 0.95) -> Estimate:
+def observed_expected(outcome: Any, prediction: Any, confidence: float = 0.95) -> Estimate:
     """Return the ratio of observed to expected events with a two-sided interval.
+
+    Parameters
+    ----------
+    outcome : array-like, shape (n,), events as 0 and 1, or amounts
+    prediction : array-like, shape (n,), probabilities, or predicted amounts
 
     Raises
     ------
@@ -218,11 +228,12 @@ def observed_expected(outcome: Floats, prediction: Floats, confidence: float = 0
     Delta method on the log ratio; under 10 events the exact Poisson interval of the count (Garwood 1936) over the
     expected number.
     """
-    n = outcome.size
+    outcome, prediction = arrays.finite("outcome", outcome), arrays.finite("prediction", prediction)
+    n = arrays.same_length(outcome=outcome, prediction=prediction)
+    tail = (1 - check_confidence(confidence)) / 2
     events, expected = float(outcome.sum()), float(prediction.sum())
     if expected <= 0:
         raise NotEnough("the predictions sum to zero, observed over expected is undefined")
-    tail = (1 - confidence) / 2
     ratio = events / expected
     if events < 10:
         low = 0.0 if events <= 0 else float(sps.chi2.ppf(tail, 2 * events)) / 2 / expected

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pytest_mlgates.errors import DataUnusable
 from pytest_mlgates.stats import arrays
 from pytest_mlgates.stats.arrays import Bools, Floats, Ints, NotEnough
 from pytest_mlgates.stats.interval import z_quantile
-from pytest_mlgates.stats.proportions import share_difference
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,7 +68,10 @@ def group_codes(values: Any) -> tuple[tuple[str, ...], npt.NDArray[np.intp]]:
     """Return sorted group names and each row's code; -1 where the value is missing."""
     import pandas as pd
 
-    codes, uniques = pd.factorize(pd.Series(values).reset_index(drop=True), use_na_sentinel=True)
+    try:
+        codes, uniques = pd.factorize(pd.Series(values).reset_index(drop=True), use_na_sentinel=True)
+    except (TypeError, ValueError) as error:
+        raise DataUnusable(f"groups cannot be told apart: {error}; expected a name or a number per row") from error
     names = [str(u) for u in uniques]
     order = sorted(range(len(names)), key=names.__getitem__)
     rank = np.empty(len(names) + 1, dtype=np.intp)
@@ -87,7 +90,7 @@ def group_table(names: tuple[str, ...], codes: npt.NDArray[np.intp], actual: Boo
     return GroupTable(names, rows, counts[:, 2] + counts[:, 3], counts[:, 1] + counts[:, 3], counts[:, 3])
 
 
-def parity_ratio(table: GroupTable, confidence: float = 0.95) -> Worst:
+def parity_ratio(table: GroupTable, confidence: float = 0.95, near_only: bool = False) -> Worst:
     """Return the demographic-parity ratio: smallest selection rate over largest.
 
     Parameters
@@ -96,11 +99,13 @@ def parity_ratio(table: GroupTable, confidence: float = 0.95) -> Worst:
         At least two groups with rows.
     confidence
         Of each one-sided bound.
+    near_only
+        Allow for the pairs that may be the worst only, not for all: an interval, where the gate wants a guarantee.
 
     Raises
     ------
     NotEnough
-        Fewer than two groups, or nobody is selected at all.
+        Fewer than two groups, or nobody is selected at all, or everybody.
 
     Notes
     -----
@@ -112,14 +117,25 @@ def parity_ratio(table: GroupTable, confidence: float = 0.95) -> Worst:
         raise NotEnough(f"parity needs at least two groups, got {len(table.names)}")
     if int(table.selected.sum()) == 0:
         raise NotEnough("parity is undefined: nobody is selected in any group")
+    if np.array_equal(table.selected, table.rows):
+        raise NotEnough("parity says nothing: everybody is selected in every group")
     rates = table.selected / table.rows
     logs = np.log((table.selected + 0.5) / (table.rows + 0.5))
-    variances = np.maximum(1 / (table.selected + 0.5) - 1 / (table.rows + 0.5), 0.0)
+    variances = 1 / (table.selected + 0.5) - 1 / (table.rows + 0.5)
+    # a group that is selected whole is not certain to be so: Agresti and Coull's (1998) two pseudo-rows of each kind
+    share = (table.selected + 2) / (table.rows + 4)
+    variances = np.where(table.selected == table.rows, (1 - share) / share / (table.rows + 4), variances)
     value = float(rates.min() / rates.max())
-    return worst_log_ratio(value, table.names, logs, variances, confidence)
+    return worst_log_ratio(value, table.names, logs, variances, confidence, near_only)
 
 
-def error_ratio(names: tuple[str, ...], codes: npt.NDArray[np.intp], square_error: Floats, confidence: float = 0.95) -> Worst:
+def error_ratio(
+    names: tuple[str, ...],
+    codes: npt.NDArray[np.intp],
+    square_error: Floats,
+    confidence: float = 0.95,
+    near_only: bool = False,
+) -> Worst:
     """Return the ratio of the smallest group RMSE to the largest, for regressors.
 
     Delta method on log RMSE per group: var(e²) / (4 n mean(e²)²); bounds over pairs as in `parity_ratio`.
@@ -141,23 +157,50 @@ def error_ratio(names: tuple[str, ...], codes: npt.NDArray[np.intp], square_erro
         raise NotEnough(f"group {names[int(mean.argmin())]!r} has no error at all, a ratio of errors is undefined")
     spread = np.maximum(np.bincount(kept, error * error, len(names)) / rows - mean**2, 0) * rows / (rows - 1)
     value = math.sqrt(float(mean.min() / mean.max()))
-    return worst_log_ratio(value, names, 0.5 * np.log(mean), spread / (4 * rows * mean**2), confidence)
+    return worst_log_ratio(value, names, 0.5 * np.log(mean), spread / (4 * rows * mean**2), confidence, near_only)
 
 
-def worst_log_ratio(value: float, names: tuple[str, ...], logs: Floats, variances: Floats, confidence: float) -> Worst:
+def worst_log_ratio(
+    value: float, names: tuple[str, ...], logs: Floats, variances: Floats, confidence: float, near_only: bool = False
+) -> Worst:
     """Return bounds of the smallest ratio over all ordered pairs of groups, from independent log values and variances."""
     size = len(names)
     pairs = size * (size - 1) / 2
     gap = logs[:, None] - logs[None, :]
     se = np.sqrt(variances[:, None] + variances[None, :])
     off = ~np.eye(size, dtype=bool)
+    if near_only:
+        pairs = _near(gap[off], se[off], gap[off].argmin())
     low = float(np.exp((gap - z_quantile(confidence) * se)[off].min()))
     high = float(np.exp((gap + z_quantile(1 - (1 - confidence) / pairs) * se)[off].min()))
     worse, better = int(logs.argmin()), int(logs.argmax())
     return Worst(value, min(low, value), max(min(high, 1.0), value), (names[worse], names[better]))
 
 
-def rate_gap(names: tuple[str, ...], hits: Ints, trials: Ints, confidence: float = 0.95) -> Worst | None:
+def _near(gap: Floats, se: Floats, worst: int | np.intp) -> int:
+    """How many pairs are not surely (two standard errors) better than the worst one, that one included."""
+    return max(1, int(np.count_nonzero(gap - gap[worst] <= 2 * np.hypot(se, se[worst]) * (np.arange(gap.size) != worst))))
+
+
+def known_gap(table: GroupTable, which: str, confidence: float = 0.95, near_only: bool = False) -> Worst:
+    """Return `rate_gap` of ``true_positives`` or ``false_positives``.
+
+    Raises
+    ------
+    NotEnough
+        Fewer than two groups have the rate.
+    """
+    trials = table.positives if which == "true_positives" else table.negatives
+    found = rate_gap(table.names, getattr(table, which), trials, confidence, near_only)
+    if found is None:
+        what = "positives" if which == "true_positives" else "negatives"
+        raise NotEnough(f"a difference of rates needs two groups with {what}, got {int(np.count_nonzero(trials))}")
+    return found
+
+
+def rate_gap(
+    names: tuple[str, ...], hits: Ints, trials: Ints, confidence: float = 0.95, near_only: bool = False
+) -> Worst | None:
     """Return the largest difference of a rate between groups, ``None`` where fewer than two groups have the rate.
 
     Of true-positive rates it is the equal-opportunity difference.
@@ -166,19 +209,28 @@ def rate_gap(names: tuple[str, ...], hits: Ints, trials: Ints, confidence: float
     bound is the largest over pairs (intersection-union), the lower one the largest over pairs at the level divided by
     their number.
     """
-    known = [i for i in range(len(names)) if trials[i] > 0]
-    if len(known) < 2:
+    known = np.flatnonzero(trials > 0)
+    if known.size < 2:
         return None
-    pairs = len(known) * (len(known) - 1) / 2
-    low = high = 0.0
     rates = hits[known] / trials[known]
-    for a in known:
-        for b in known:
-            if a == b:
-                continue
-            cells = (int(hits[a]), int(trials[a]), int(hits[b]), int(trials[b]))
-            high = max(high, share_difference(*cells, 2 * confidence - 1).high)
-            low = max(low, share_difference(*cells, 1 - 2 * (1 - confidence) / pairs).low)
+    pairs = known.size * (known.size - 1) / 2
+    off = ~np.eye(known.size, dtype=bool)
+    gap = (rates[:, None] - rates[None, :])[off]
+    if near_only:
+        variance = rates * (1 - rates) / trials[known]
+        pairs = _near(-gap, np.sqrt(variance[:, None] + variance[None, :])[off], gap.argmax())
+    high = float(_newcombe(rates, trials[known], 2 * confidence - 1)[1][off].max())
+    low = float(_newcombe(rates, trials[known], 1 - 2 * (1 - confidence) / pairs)[0][off].max())
     value = float(rates.max() - rates.min())
     worse, better = known[int(rates.argmin())], known[int(rates.argmax())]
-    return Worst(value, min(low, value), max(high, value), (names[worse], names[better]))
+    return Worst(value, min(max(low, 0.0), value), max(high, value), (names[worse], names[better]))
+
+
+def _newcombe(rates: Floats, trials: Ints, confidence: float) -> tuple[Floats, Floats]:
+    """Newcombe's intervals of rate a - rate b for every pair (a, b), shape (groups, groups); `share_difference` for one."""
+    z2 = z_quantile((1 + confidence) / 2) ** 2
+    centre = (rates + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = np.sqrt(z2 * rates * (1 - rates) / trials + z2**2 / (4 * trials.astype(float) ** 2)) / (1 + z2 / trials)
+    low, high = rates - np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0) - rates
+    gap = rates[:, None] - rates[None, :]
+    return gap - np.hypot(low[:, None], high[None, :]), gap + np.hypot(high[:, None], low[None, :])

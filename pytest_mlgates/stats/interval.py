@@ -17,7 +17,9 @@ from pytest_mlgates.stats.arrays import Floats
 class Measured:
     """A point estimate with its standard error.
 
-    ``df`` is the degrees of freedom of the t quantile used for its bounds.
+    ``df`` is the degrees of freedom of the t quantile used for its bounds. ``scale`` is where the estimate is closest to
+    normal, and its interval therefore symmetric: ``linear``, ``log`` (errors, above 0), ``unit`` (the log-odds of a value
+    between 0 and 1) or ``lack`` (the log of 1 - value: what R² leaves unexplained). Differences are ``linear``.
     """
 
     value: float
@@ -25,11 +27,24 @@ class Measured:
     n: int
     df: float
     method: str
+    scale: str = "linear"
 
     def bound(self, confidence: float, *, upper: bool) -> float:
         """One-sided bound: the estimate lies on its far side with probability 1 - ``confidence``."""
-        width = t_quantile(confidence, self.df) * self.se
-        return self.value + width if upper else self.value - width
+        width = t_quantile(confidence, self.df) * self.se * (1 if upper else -1)
+        value = self.value
+        if self.scale == "log" and value > 0:
+            return value * _exp(width / value)
+        if self.scale == "lack" and value < 1:
+            return 1 - (1 - value) * _exp(-width / (1 - value))
+        if self.scale == "unit" and 0 < value < 1:
+            odds = value / (1 - value) * _exp(width / (value * (1 - value)))
+            return odds / (1 + odds)
+        if self.scale == "unit" and value in (0.0, 1.0):
+            # nothing varied, so the standard error is zero: Clopper and Pearson's bound for no event in df + 1 trials
+            inner = 1 - (1 - confidence) ** (1 / (self.df + 1))
+            return (inner if upper else 0.0) if value == 0 else (1.0 if upper else 1 - inner)
+        return value + width
 
     def interval(self, confidence: float = 0.95) -> Estimate:
         """Two-sided interval as an `Estimate`."""
@@ -39,7 +54,9 @@ class Measured:
         )
 
 
-def from_influence(value: float, influence: Floats, method: str, df: float | None = None) -> Measured:
+def from_influence(
+    value: float, influence: Floats, method: str, df: float | None = None, *, scale: str = "linear", doubt: float = 0.0
+) -> Measured:
     """Return an estimate whose standard error is that of the mean of its influence values.
 
     Parameters
@@ -52,14 +69,23 @@ def from_influence(value: float, influence: Floats, method: str, df: float | Non
         Name of the estimator.
     df
         Degrees of freedom; n - 1 unless told.
+    scale
+        See `Measured`.
+    doubt
+        Added to the sum of squared influences: 1 is one more pair of rows on which two models disagree, so that a few rows
+        without a disagreement do not claim to be certain (Agresti and Min 2005 add as much to a paired table).
 
     Notes
     -----
     Hampel, "The influence curve and its role in robust estimation" (1974); the variance is that of the delta method.
     """
     n = influence.size
-    se = math.sqrt(float(np.dot(influence, influence)) / max(n - 1, 1) / n)
-    return Measured(float(value), se, n, df or max(n - 1, 1), method)
+    se = math.sqrt((float(np.dot(influence, influence)) + doubt) / max(n - 1, 1) / n)
+    return Measured(float(value), se, n, df or max(n - 1, 1), method, scale)
+
+
+def _exp(power: float) -> float:
+    return math.exp(min(power, 700.0))
 
 
 def t_quantile(probability: float, df: float) -> float:

@@ -25,9 +25,9 @@ class Terms:
     influence: Floats
     df: float
 
-    def measured(self, method: str) -> Measured:
+    def measured(self, method: str, scale: str = "linear") -> Measured:
         """Return value and standard error."""
-        return from_influence(self.value, self.influence, method, self.df)
+        return from_influence(self.value, self.influence, method, self.df, scale=scale)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class Metric:
         Tasks it applies to.
     method
         Estimator and interval, by name.
+    scale
+        On which its own interval is symmetric, see `Measured`.
+    counted
+        Whether it counts rows that are right, so that two models can agree on every row of a small holdout.
     """
 
     name: str
@@ -55,21 +59,23 @@ class Metric:
     chance: float | None
     tasks: tuple[str, ...]
     method: str
+    scale: str = "linear"
+    counted: bool = False
 
 
 _CLASSES = ("binary", "multiclass")
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        Metric("r2", "R²", True, 0.0, ("regression",), "R², paired delta method"),
-        Metric("rmse", "RMSE", False, None, ("regression",), "RMSE, paired delta method"),
-        Metric("mae", "MAE", False, None, ("regression",), "MAE, paired delta method"),
-        Metric("mape", "MAPE", False, None, ("regression",), "MAPE, paired delta method"),
-        Metric("auc", "AUC", True, 0.5, _CLASSES, "AUC, paired DeLong"),
-        Metric("accuracy", "accuracy", True, None, _CLASSES, "accuracy, paired delta method"),
-        Metric("f1", "F1", True, None, _CLASSES, "F1, paired delta method"),
-        Metric("log_loss", "log-loss", False, None, _CLASSES, "log-loss, paired delta method"),
-        Metric("brier", "Brier score", False, None, _CLASSES, "Brier score, paired delta method"),
+        Metric("r2", "R²", True, 0.0, ("regression",), "R², paired delta method", "lack"),
+        Metric("rmse", "RMSE", False, None, ("regression",), "RMSE, paired delta method", "log"),
+        Metric("mae", "MAE", False, None, ("regression",), "MAE, paired delta method", "log"),
+        Metric("mape", "MAPE", False, None, ("regression",), "MAPE, paired delta method", "log"),
+        Metric("auc", "AUC", True, 0.5, _CLASSES, "AUC, paired DeLong", "unit"),
+        Metric("accuracy", "accuracy", True, None, _CLASSES, "accuracy, paired delta method", "unit", counted=True),
+        Metric("f1", "F1", True, None, _CLASSES, "F1, paired delta method", "unit", counted=True),
+        Metric("log_loss", "log-loss", False, None, _CLASSES, "log-loss, paired delta method", "log"),
+        Metric("brier", "Brier score", False, None, _CLASSES, "Brier score, paired delta method", "log"),
     )
 }
 
@@ -95,7 +101,7 @@ class Problem:
         ConfigError
             Unknown task.
         DataUnusable, NotEnough
-            See `pytest_mlgates.stats.arrays`; NotEnough also for a single row or, in regression, a constant target.
+            See `pytest_mlgates.stats.arrays`; NotEnough also for a single row.
         """
         if task not in TASKS:
             raise ConfigError(f"task is {task!r}, expected one of {', '.join(TASKS)}; {nearest(str(task), TASKS)}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy import stats as sps
 
+from pytest_mlgates.errors import ConfigError, DataUnusable
 from pytest_mlgates.results import Estimate
-from pytest_mlgates.stats.arrays import Floats, NotEnough
+from pytest_mlgates.stats import arrays
+from pytest_mlgates.stats.arrays import NotEnough
 from pytest_mlgates.stats.interval import check_confidence, z_quantile
 
 
@@ -36,6 +39,13 @@ def share_bounds(hits: float, n: float, confidence: float) -> tuple[float, float
     return low, high
 
 
+def _check(hits: float, n: float) -> None:
+    if n < 1:
+        raise NotEnough("a share needs at least one row, got none")
+    if not 0 <= hits <= n:
+        raise DataUnusable(f"{hits} of {n} is no share: expected 0 to {n} hits")
+
+
 def wilson(hits: int, n: int, confidence: float = 0.95) -> Estimate:
     """Return a share with Wilson's (1927) two-sided score interval.
 
@@ -44,8 +54,7 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> Estimate:
     NotEnough
         ``n`` is zero.
     """
-    if n < 1:
-        raise NotEnough("a share needs at least one row, got none")
+    _check(hits, n)
     z = z_quantile((1 + check_confidence(confidence)) / 2)
     share = hits / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -55,6 +64,8 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> Estimate:
 
 def share_difference(hits: int, n: int, other_hits: int, other_n: int, confidence: float = 0.95) -> Estimate:
     """Return the difference of two independent shares with Newcombe's (1998, method 10) hybrid score interval."""
+    _check(hits, n)
+    _check(other_hits, other_n)
     one, two = wilson(hits, n, confidence), wilson(other_hits, other_n, confidence)
     gap = one.value - two.value
     low = gap - math.hypot(one.value - one.low, two.high - two.value)
@@ -83,7 +94,9 @@ def share_ratio(hits: int, n: int, other_hits: int, other_n: int, confidence: fl
     NotEnough
         A group without rows, or a ratio that is undefined (the second share is zero).
     """
-    if min(n, other_n) < 1 or other_hits < 1:
+    _check(hits, n)
+    _check(other_hits, other_n)
+    if other_hits < 1:
         raise NotEnough(f"the ratio of {hits}/{n} to {other_hits}/{other_n} is undefined")
     centre, se = log_ratio(hits, n, other_hits, other_n)
     z = z_quantile((1 + check_confidence(confidence)) / 2)
@@ -92,12 +105,12 @@ def share_ratio(hits: int, n: int, other_hits: int, other_n: int, confidence: fl
     return Estimate(value, min(low, value), max(high, value), n + other_n, "ratio of shares, Katz log +0.5", confidence)
 
 
-def quantile_interval(values: Floats, q: float, confidence: float = 0.95) -> Estimate:
+def quantile_interval(values: Any, q: float, confidence: float = 0.95) -> Estimate:
     """Return a quantile with its distribution-free order-statistic interval.
 
     Parameters
     ----------
-    values : ndarray, shape (n,), finite
+    values : array-like, shape (n,), finite
     q
         Between 0 and 1, e.g. 0.99.
 
@@ -112,9 +125,10 @@ def quantile_interval(values: Floats, q: float, confidence: float = 0.95) -> Est
     The number of values at or below the quantile is Binomial(n, q): David and Nagaraja, "Order Statistics" (2003),
     section 7.1.
     """
+    values = arrays.finite("values", values)
     n = values.size
-    if n == 0:
-        raise NotEnough("a quantile needs at least one value, got none")
+    if not 0 < q < 1:
+        raise ConfigError(f"q is {q!r}, expected a number between 0 and 1, such as 0.99")
     tail = (1 - check_confidence(confidence)) / 2
     ordered = np.sort(values)
     # low: the largest order statistic that exceeds the quantile with probability at most `tail`; high: its mirror

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_mlgates.promotion.contest import STAKES, Day, judge, week_outcome
+from pytest_mlgates.promotion.contest import Day, judge
+from pytest_mlgates.stats.evalue import STAKES, block_outcome
 
 START = dt.date(2026, 1, 1)
 
@@ -77,11 +78,11 @@ def test_order_does_not_matter_and_wealth_stays_positive(losses: list[tuple[floa
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=7), st.floats(1e-3, 1e3))
 def test_a_week_is_odd_bounded_and_without_scale(differences: list[float], scale: float):
-    outcome = week_outcome(differences)
+    outcome = block_outcome(differences)
     assert -1 <= outcome <= 1
-    assert week_outcome([-d for d in differences]) == pytest.approx(-outcome)
+    assert block_outcome([-d for d in differences]) == pytest.approx(-outcome)
     if all(abs(d) > 1e-6 for d in differences):
-        assert week_outcome([d * scale for d in differences]) == pytest.approx(outcome)
+        assert block_outcome([d * scale for d in differences]) == pytest.approx(outcome)
 
 
 def test_under_equal_models_the_mean_wealth_is_one():
