@@ -19,15 +19,19 @@ TASKS = ("regression", "binary", "multiclass")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Terms:
-    """A metric's value on some rows, the influence of each row (mean zero), and the degrees of freedom of its variance."""
+    """A metric's value on some rows, the influence of each row (mean zero), and the degrees of freedom of its variance.
+
+    ``doubt`` widens its own interval, see `from_influence`.
+    """
 
     value: float
     influence: Floats
     df: float
+    doubt: float = 0.0
 
     def measured(self, method: str, scale: str = "linear") -> Measured:
         """Return value and standard error."""
-        return from_influence(self.value, self.influence, method, self.df, scale=scale)
+        return from_influence(self.value, self.influence, method, self.df, scale=scale, doubt=self.doubt)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -253,7 +257,14 @@ def _score(name: str, prediction: Any) -> Floats:
 
 
 def _auc(y: Bools, score: Floats) -> Terms:
-    return Terms(*delong.influence(y, score))
+    """DeLong's terms; for its own interval a fiftieth of one more row of the rarer class is taken to be ranked at chance.
+
+    With 30 positives DeLong's interval on the log-odds holds a true AUC of 0.95 in 93 % of samples, and 0.98 in 92 % (89 and 84 %
+    without the log-odds): a sample that happens to have no badly ranked positive claims too much.
+    """
+    value, influence, df = delong.influence(y, score)
+    rows = y.size * (y.size - 1) / ((df + 1) * df)
+    return Terms(value, influence, df, 0.02 * (value - 0.5) ** 2 * rows)
 
 
 def _log_loss(y: Bools, p: Floats) -> Terms:
