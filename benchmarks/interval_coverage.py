@@ -148,8 +148,8 @@ def studies() -> list[Study]:
     out += [Study(f"{m} margin", regression, margin(m, "regression")) for m in ("r2", "rmse", "mae")]
     out += [Study(f"{m} margin", binary, margin(m, "binary")) for m in names["binary"]]
     for what, function in (("difference", stats.difference), ("ratio", stats.ratio)):
-        out += [Study(f"{m} {what}", regression, paired(function, m)) for m in ("r2", "rmse", "mape")]
-        out += [Study(f"{m} {what}, skewed", skewed, paired(function, m)) for m in ("r2", "mae")]
+        out += [Study(f"{m} {what}", regression, paired(function, m)) for m in ("r2", "rmse")]
+        out += [Study(f"{m} {what}, skewed", skewed, paired(function, m)) for m in ("r2", "mae", "mape")]
         out += [Study(f"{m} {what}", binary, paired(function, m)) for m in names["binary"]]
         out += [Study(f"auc 0.95 {what}, 10% positive", ranked(0.95, 0.1), paired(function, "auc"))]
     ece = stats.expected_calibration_error

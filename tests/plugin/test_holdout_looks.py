@@ -45,17 +45,17 @@ def test_every_version_of_a_run_and_of_earlier_runs_is_a_look(gates, demand, pyt
     assert judged(pytester, "performance")[str(BARE)]["details"]["looks"] == again  # the same version is no new candidate
 
 
-class CountingModel:
-    """Writes a line for each call on the whole holdout."""
+def counting_model(path):
+    """A model that writes a line for each call on the whole holdout; its class is local, so that it is stored by value."""
 
-    def __init__(self, path):
-        self.path = str(path)
+    class Counting:
+        def predict(self, x):
+            if len(x) > 1000:
+                with Path(path).open("a", encoding="utf-8") as file:
+                    file.write("pass\n")
+            return (100 - 5 * x["price"] + 20 * x["promo"]).to_numpy()
 
-    def predict(self, x):
-        if len(x) > 1000:
-            with Path(self.path).open("a", encoding="utf-8") as file:
-                file.write("pass\n")
-        return (100 - 5 * x["price"] + 20 * x["promo"]).to_numpy()
+    return Counting()
 
 
 def register(demand, name, model, artifacts):
@@ -87,7 +87,7 @@ def parquet(frame):
 @pytest.mark.slow
 def test_predictions_are_made_once_by_all_workers_and_used_again(gates, demand, pytester, tmp_path):
     calls = tmp_path / "calls.txt"
-    register(demand, "counted", CountingModel(calls), {})
+    register(demand, "counted", counting_model(str(calls)), {})
     pytester.makefile(".toml", mlgates=demand.settings.replace('"demand*"', '"counted"'))
     for options in (("-n", "2"), ("-n", "2"), ()):
         gates("--model-name", "counted", "--model-version", "1", *options, "-k", "not latency", subprocess=True)
