@@ -309,11 +309,7 @@ class GateRun:
         from pytest_mlgates import evidence
         from pytest_mlgates.provenance import environment, git_state
         from pytest_mlgates.services import evidence_store
-<<<<<<< HEAD
-        from pytest_mlgates.services.evaluate import HOLDOUT_TAG
         from pytest_mlgates.services.stages import Stages
-=======
->>>>>>> 0851675 (Estimators by name, each with an interval on the scale where it is symmetric; odd containers, odd hashes, odd times)
 
         registry = self.project.registry
         try:

@@ -14,7 +14,7 @@ def load():
     module = importlib.util.module_from_spec(spec)
     sys.modules["interval_coverage"] = module
     spec.loader.exec_module(module)
-    module.TRUTH_ROWS = 400_000
+    module.TRUTH_ROWS = 150_000
     return module
 
 
@@ -23,7 +23,7 @@ COVERAGE = load()
 
 @pytest.mark.parametrize("study", [s for s in COVERAGE.studies() if not s.slow], ids=lambda s: s.name)
 def test_interval_holds_the_truth_about_95_times_in_100(study):
-    held, of = COVERAGE.coverage(study, 300, 300, seed=4)
+    held, of = COVERAGE.coverage(study, 300, 200, seed=4)
     assert not COVERAGE.outside(study, held, of), f"{held} of {of}"
 
 
