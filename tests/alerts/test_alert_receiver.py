@@ -433,11 +433,11 @@ def wait_for(inbox: Inbox, *states: str, within: float = 60) -> list:
     raise AssertionError([(j.alert_id, j.state, j.note) for j in inbox.jobs()])
 
 
-@pytest.mark.parametrize("at_once", [200, pytest.param(1000, marks=pytest.mark.prove)])
+@pytest.mark.parametrize("at_once", [100, pytest.param(1000, marks=pytest.mark.prove)])
 def test_two_real_receivers_under_a_thousand_duplicates_and_an_attack_start_one_retraining(
     tmp_path, real_receivers, at_once
 ) -> None:
-    """All duplicates at once: 1,000 at full size, 200 by default."""
+    """All duplicates at once: 1,000 at full size, 100 by default."""
     write_settings(tmp_path, [sys.executable, "-c", ONCE])
     urls = real_receivers(2)
     body, now = body_of(), int(time.time())
