@@ -37,6 +37,8 @@ MORE_IS_STRICTER = frozenset({"sensitive", "alerts.metrics", "alerts.channels", 
 """Lists that may grow."""
 FEWER_IS_STRICTER = frozenset({"drift.events"})
 """Lists that may shrink."""
+ANY_IS_STRICTER = frozenset({"gates.holdout.time_column"})
+"""Names that may be given where none stood."""
 NEUTRAL = frozenset(
     {
         "domain", "retrain", "drift.reference_days", "drift.current_days", "drift.schedule_days", "alerts.name", "alerts.queue",
@@ -135,6 +137,8 @@ def _loosens(key: str, old: Any, new: Any, metric_before: str, metric_after: str
         return not set(old or ()) <= set(new or ())
     if general in FEWER_IS_STRICTER:
         return not set(new or ()) <= set(old or ())
+    if general in ANY_IS_STRICTER:
+        return bool(old)
     if key.startswith("policy.settings_digests"):
         return not (isinstance(new, list) and isinstance(old, list) and set(new) <= set(old))
     if key.startswith("checks.") and old is None:  # one more declared segment, direction or limit

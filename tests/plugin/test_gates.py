@@ -158,7 +158,7 @@ def test_a_part_of_the_suite_is_incomplete_and_no_pass(gates, demand):
     before = evidence_of(demand, SHUFFLED)
     result = gates("--model-name", "demand", "--model-version", SHUFFLED, "-k", "fairness", "-v")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*INCOMPLETE, performance, holdout, latency, calibration, schema, *did not report*"])
+    result.stdout.fnmatch_lines(["*INCOMPLETE, performance, holdout, latency, calibration, schema,*"])
     assert evidence_of(demand, SHUFFLED) == before
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_mlgates.cli import main
 from pytest_mlgates.config import Gates, Policy, parse_settings
-from pytest_mlgates.promotion.loosening import HIGHER_IS_STRICTER, LOWER_IS_STRICTER, compare
+from pytest_mlgates.promotion.loosening import ANY_IS_STRICTER, HIGHER_IS_STRICTER, LOWER_IS_STRICTER, compare
 
 TABLE = {"task": "regression", "target": "y", "holdout": "lh_gold.h"}
 BASE = {"models": {"m-*": {**TABLE, "gates": {"performance": {"floor": 0.6}, "fairness": {"max_tpr_gap": 0.1}}}}}
@@ -121,10 +121,19 @@ def test_a_threshold_that_no_table_knows_cannot_slip_through():
             assert change.loosens
 
 
+def test_a_time_column_may_be_named_and_not_taken_away():
+    from pytest_mlgates.promotion.loosening import _differences
+
+    for old, new, loosens in (("", "day", False), ("day", "", True), ("day", "week", True)):
+        [change] = _differences("", "", {"gates.holdout.time_column": old}, {"gates.holdout.time_column": new})
+        assert change.loosens is loosens
+
+
 def test_every_threshold_of_the_gates_and_the_policy_has_a_direction():
     """A new threshold without one counts as loosened by any change; this list says which are meant to."""
     undirected = {"gates.performance.metric", "gates.fairness.cutoff", "policy.stage_mode", "policy.settings_digests"}
-    known = set(HIGHER_IS_STRICTER | LOWER_IS_STRICTER) | undirected
+    undirected.add("gates.holdout.max_train_gap")  # none stands for a limit that depends on the metric
+    known = set(HIGHER_IS_STRICTER | LOWER_IS_STRICTER | ANY_IS_STRICTER) | undirected
     names = {f"gates.{g}.{f}" for g, field in Gates.model_fields.items() for f in field.default.__class__.model_fields}
     names |= {f"policy.{f}" for f in Policy.model_fields}
     assert names <= known
