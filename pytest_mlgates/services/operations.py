@@ -6,6 +6,7 @@ The page takes every number from this document, and each part of it says which t
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -323,18 +324,18 @@ def _batch(store: TableStore, since: dt.datetime) -> list[dict[str, Any]]:
 
 
 def _cost(store: TableStore, settings: Settings, since: dt.datetime) -> dict[str, Any]:
-    """Amounts by surface and by tags; work without a tag is named so."""
+    """Amounts by surface and by tags; work without a tag is named so. Sums are exact: a table's rows come in no order."""
     rows = cost.money(_read(store, COST, where=_since("recorded_at", since)), settings.cost)
     surfaces = {
         name: {
-            "amount": sum(r["amount"] for r in mine), "seconds": sum(r["seconds"] or 0.0 for r in mine),
+            "amount": math.fsum(r["amount"] for r in mine), "seconds": math.fsum(r["seconds"] or 0.0 for r in mine),
             "runs": len(mine), "calls": sum(r["calls"] or 0 for r in mine),
             "bytes": max((r["bytes"] or 0 for r in _newest(mine)), default=0),
         }
         for name in cost.SURFACES
         for mine in [[r for r in rows if r["surface"] == name]]
     }  # fmt: skip
-    tiles: dict[tuple[str, str, str], float] = {}
+    tiles: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
         center = row["cost_center"] or settings.cost.center(row["model"] or "") or cost.UNTAGGED
         key = (
@@ -342,15 +343,15 @@ def _cost(store: TableStore, settings: Settings, since: dt.datetime) -> dict[str
             row["model"] or ("all tables" if row["surface"] == "storage" else cost.UNTAGGED),
             row["intent"] or cost.UNTAGGED,
         )
-        tiles[key] = tiles.get(key, 0.0) + row["amount"]
+        tiles.setdefault(key, []).append(row["amount"])
     return {
         "currency": settings.cost.currency,
         "rates": settings.cost.model_dump(exclude={"centers", "currency"}),
         "surfaces": surfaces,
-        "total": sum(r["amount"] for r in rows),
+        "total": math.fsum(r["amount"] for r in rows),
         "tiles": [
             {"cost_center": c, "model": m, "intent": i, "amount": a}
-            for (c, m, i), a in sorted(tiles.items(), key=lambda kv: -kv[1])
+            for a, (c, m, i) in sorted(((math.fsum(v), k) for k, v in tiles.items()), key=lambda one: (-one[0], one[1]))
         ][:MOST_ROWS],
     }
 

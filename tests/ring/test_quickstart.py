@@ -54,7 +54,7 @@ def assert_the_pages_say_what_was_found(folder):
     assert len(told.found) > 100
     assert untrue(told, dict(sealed.body)) == []
     told = read((folder / "operations.html").read_text("utf-8"))
-    written = next(text for path, _, _, text in told.found if path == "/created")
+    written = next(moment for path, _, moment, _ in told.found if path == "/created")
     found = document(project, now=dt.datetime.fromisoformat(written))
     assert len(told.found) > 100
     assert untrue(told, found) == []
