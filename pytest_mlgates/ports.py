@@ -120,6 +120,9 @@ class ModelRegistry(Protocol):
     def model_tags(self, name: str) -> dict[str, str]:
         """Tags of the registered model."""
 
+    def impatient(self) -> AbstractContextManager[None]:
+        """Inside, a server is asked once and waited for a few seconds only: for a question that may go unanswered."""
+
 
 class TrackedRun(Protocol):
     """A run that is being recorded."""

@@ -36,7 +36,9 @@ def promote(
 ) -> int:
     """Move VERSION of model NAME to a stage, on the evidence of its last gate run.
 
-    Exit code 1 when it is refused: the stage is unchanged, and the refusal with its reasons is in the audit.
+    Exit code 1 when it is refused: the stage is unchanged, and the refusal with its reasons is in the audit. Exit code 1 too
+    when the registry or the lakehouse does not answer (it is asked for two minutes at most, MLFLOW_HTTP_REQUEST_MAX_RETRIES and
+    MLFLOW_HTTP_REQUEST_TIMEOUT change that): the message says whether the move was made; mlgates reconcile settles what broke off.
     """
     from pytest_mlgates import provenance
     from pytest_mlgates.services import promote as service

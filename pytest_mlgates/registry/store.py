@@ -21,8 +21,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # keeps a lock file of the current folder out of models
-# MLflow's seven would try a dead server for over two minutes in silence, longer than a promotion's lease is good for
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+# MLflow's own defaults wait two minutes for a dead server and sixteen for a stalled one, in silence. These wait out a restart
+# (14 seconds), and give a stalled server up within 114 seconds: less than a promotion's lease is good for
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "25")
 
 with warnings.catch_warnings():  # MLflow warns while it is imported: fatal in a project that runs with -W error
     warnings.simplefilter("ignore")
@@ -30,6 +32,7 @@ with warnings.catch_warnings():  # MLflow warns while it is imported: fatal in a
     import mlflow.artifacts
     import mlflow.pyfunc
     from mlflow import MlflowClient
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -37,6 +40,8 @@ from pytest_mlgates.errors import ModelNotFound, ModelUnusable, RegistryUnavaila
 from pytest_mlgates.ports import Column, ModelVersion, RunInfo
 
 T = TypeVar("T")
+
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 EVIDENCE_EXPERIMENT = "/Shared/mlgates-evidence"
 RUN_TAG = "mlgates.run_id"
@@ -230,6 +235,20 @@ class MlflowRegistry:
         """Tags of the registered model."""
         return dict(self._model(name).tags)
 
+    @contextlib.contextmanager
+    def impatient(self) -> Iterator[None]:
+        """Inside, a server is asked once and waited for a few seconds only: for a question that may go unanswered."""
+        before = {name: os.environ.get(name) for name in _IMPATIENT}
+        os.environ.update(_IMPATIENT)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
     def runs_before(self, moment: dt.datetime, *, without_tag: str) -> list[str]:
         """Ids of ended runs of every experiment that began before ``moment`` and lack a tag; at most 50,000."""
         experiments = [e.experiment_id for e in self._ask(self.client.search_experiments)]
@@ -419,6 +438,11 @@ def without_password(uri: str) -> str:
     return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
 
 
+def _tries() -> str:
+    retries = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
+    return f"{retries + 1} times" if retries else "once"
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep MLflow's progress bars and deprecation notices of stages out of our output."""
@@ -437,4 +461,7 @@ def _quiet() -> Iterator[None]:
 
 def _one_line(error: BaseException) -> str:
     text = re.sub(r" with url: \S+", "", " ".join(str(error).split()))  # long, and the cause stands behind it
+    cause = re.search(r"\[Errno -?\d+\] ([\w ]+)|(Read timed out)|(Connection aborted)", text)
+    if text.startswith("API request to ") and "HTTPConnectionPool" in text and cause is not None:
+        return f"{next(filter(None, cause.groups()))} (is the server running? tried {_tries()})"
     return text if len(text) <= 300 else text[:297] + "…"

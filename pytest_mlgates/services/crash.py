@@ -1,4 +1,4 @@
-"""Named points at which a promotion may be killed on purpose, to prove that a crash loses nothing."""
+"""Named points at which a promotion may be killed or stopped on purpose, to prove that a crash or an outage loses nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 
 CRASH_AT = "MLGATES_CRASH_AT"
+STOP_AT = "MLGATES_STOP_AT"
 POINTS = (
     "promote-start",
     "reconciled",
@@ -30,9 +31,11 @@ RECOVERY_POINTS = ("recover-taken", "recover-aligned", "recover-closed")
 
 
 def crash_point(name: str) -> None:
-    """Kill this process with SIGKILL where ``MLGATES_CRASH_AT`` names this point; else nothing.
+    """Kill this process with SIGKILL where ``MLGATES_CRASH_AT`` names this point, stop it where ``MLGATES_STOP_AT`` does; else nothing.
 
-    Tests set the variable in a child process of their own. Elsewhere it is unset and this is one look-up.
+    Tests set the variables in a child process of their own; a stopped one goes on by SIGCONT. Elsewhere they are unset and
+    this is two look-ups.
     """
-    if os.environ.get(CRASH_AT) == name:
-        os.kill(os.getpid(), signal.SIGKILL)
+    for variable, blow in ((CRASH_AT, signal.SIGKILL), (STOP_AT, signal.SIGSTOP)):
+        if os.environ.get(variable) == name:
+            os.kill(os.getpid(), blow)

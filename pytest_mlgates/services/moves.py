@@ -117,6 +117,7 @@ def make_move(desk: Desk, event: AuditEvent, *, archives_others: bool) -> Done:
         state="intent",
         intent_id=intent_id(event.model_name, event.version, event.from_stage, event.to_stage, event.evidence_id),
     )
+    what = f"{event.model_name} v{event.version}: {event.from_stage} -> {event.to_stage}"
     crash_point("before-intent")
     lease = acquire(
         desk.audit,
@@ -130,12 +131,17 @@ def make_move(desk: Desk, event: AuditEvent, *, archives_others: bool) -> Done:
     try:
         done = _under_lease(desk, lease, archives_others=archives_others)
     except RegistryUnavailable as error:
-        _abort_if_unmoved(desk, lease, error)
-        raise
+        if _abort_if_unmoved(desk, lease, error):
+            raise RegistryUnavailable(f"{what} was not made, nothing has moved: {error}; try again") from error
+        raise RegistryUnavailable(f"{what} broke off, perhaps half done: {error}; {_settle(event)}") from error
     finally:
         lease.release()
     crash_point("before-anchor")
-    anchor_head(desk, event.model_name)
+    try:
+        anchor_head(desk, event.model_name)
+    except RegistryUnavailable as error:
+        made = f"{what} is made (audit row {done.seq}), but the registry could not be told the audit's new head"
+        raise RegistryUnavailable(f"{made}: {error}; {_settle(event)}") from error
     crash_point("after-anchor")
     return done
 
@@ -167,6 +173,8 @@ def anchor_head(desk: Desk, name: str) -> None:
     from json import loads
 
     seq, head_hash = desk.audit.head()
+    if seq == 0:
+        return
     with contextlib.suppress(ValueError, KeyError, TypeError):
         if int(loads(desk.registry.model_tags(name)[HEAD_TAG])["seq"]) >= seq:
             return
@@ -246,13 +254,19 @@ def _closing(event: AuditEvent, before: Mapping[str, str], after: Mapping[str, s
     return rows
 
 
-def _abort_if_unmoved(desk: Desk, lease: Lease, error: MlgatesError) -> None:
+def _settle(event: AuditEvent) -> str:
+    return f"when the registry answers again, run: mlgates reconcile {event.model_name}"
+
+
+def _abort_if_unmoved(desk: Desk, lease: Lease, error: MlgatesError) -> bool:
     """After a failed call to the registry: close the intent when it can be told that nothing moved; else leave it open."""
     event = lease.event
     current = open_intent(desk.audit.rows(event.model_name))
     if current is None or current.seq != lease.row.seq or event.from_stage == event.to_stage:
-        return
-    with contextlib.suppress(MlgatesError):
+        return False
+    with contextlib.suppress(MlgatesError), desk.registry.impatient():  # most likely it is still down
         if desk.stages(event.model_name).read().get(event.version) == event.from_stage:
             why = f"the registry failed ({error}), nothing was moved; {event.rationale}"
             lease.close([dataclasses.replace(event, state="aborted", holder="", rationale=why)])
+            return True
+    return False

@@ -89,8 +89,7 @@ def bring_together(desk: Desk, name: str) -> Reconciliation:
     repaired = _restore_late_writes(desk, name, observed)
     repaired += _keep_one_production(desk, name)
     more_alarms, moved = _put_aliases_right(desk, name)
-    if settled or observed or repaired or moved:
-        anchor_head(desk, name)
+    anchor_head(desk, name)  # always: a promotion may have lost the registry just before it
     return Reconciliation(name, tuple(settled), tuple(alarms + more_alarms), tuple(repaired + moved))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -70,6 +71,11 @@ class MlflowServer:
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, again on the same port where it was killed, and wait until it answers."""
         words = [
             "--backend-store-uri",
             self._backend,
@@ -78,7 +84,7 @@ class MlflowServer:
             "--workers",
             "1",
         ]
-        self._log = (self._folder / "server.log").open("w")
+        self._log = (self._folder / "server.log").open("a")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), *words],
             env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
@@ -88,7 +94,7 @@ class MlflowServer:
         while time.monotonic() < deadline:
             try:
                 if httpx.get(f"{self.uri}/health", timeout=5).status_code == 200:
-                    return self
+                    return
             except httpx.TransportError:
                 time.sleep(0.5)
         self.stop()
@@ -97,13 +103,27 @@ class MlflowServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
+    def kill(self) -> None:
+        """The machine is gone: nothing is finished, nothing is answered."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+        self._log.close()
+
+    def freeze(self) -> None:
+        """It takes connections and never answers."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on after `freeze`, with what has queued up meanwhile."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
     def stop(self) -> None:
         """End the server and its worker, which share a process group of their own."""
         if self.process.poll() is None:
-            os.killpg(self.process.pid, 15)
+            os.killpg(self.process.pid, signal.SIGTERM)
             try:
                 self.process.wait(30)
             except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, 9)
+                os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait(30)
         self._log.close()
