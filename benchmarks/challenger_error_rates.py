@@ -12,48 +12,84 @@ import argparse
 import datetime as dt
 import statistics
 import sys
+import zlib
 
 import numpy as np
 
-from pytest_mlgates.promotion.contest import Day, judge
+from pytest_mlgates.promotion.contest import Day, Race, judge
 
 DAYS = 365
 START = dt.date(2026, 1, 1)
 DATES = [START + dt.timedelta(days=i) for i in range(DAYS)]
 
-# name, win rate, AR(1) coefficient, tails, promise on the share promoted, promise on the median wait in days
+# name, true daily win rate, how the differences are drawn, promise on the share promoted, promise on the median wait in days
 SCENARIOS = [
-    ("equal models", 0.5, 0.0, "normal", ("<=", 0.05), None),
-    ("equal models, heavy tails (t, 3 df)", 0.5, 0.0, "t3", ("<=", 0.05), None),
-    ("equal models, AR(1) 0.4", 0.5, 0.4, "normal", ("<=", 0.05), None),
-    ("equal models, AR(1) 0.6", 0.5, 0.6, "normal", None, None),
-    ("slightly worse (wins 45 %)", 0.45, 0.0, "normal", ("<=", 0.05), None),
-    ("wins 60 %", 0.6, 0.0, "normal", (">=", 0.90), None),
-    ("wins 70 %", 0.7, 0.0, "normal", (">=", 0.90), 65),
+    ("equal models", 0.5, "normal", ("<=", 0.05), None),
+    ("equal models, heavy tails (t, 3 df)", 0.5, "t3", ("<=", 0.05), None),
+    ("equal models, wins of one size", 0.5, "fixed", ("<=", 0.05), None),
+    ("equal models, sizes apart from wins", 0.5, "apart", ("<=", 0.05), None),
+    ("equal models, AR(1) 0.2", 0.5, "ar 0.2", ("<=", 0.05), None),
+    ("equal models, AR(1) 0.4", 0.5, "ar 0.4", ("<=", 0.05), None),
+    ("equal models, AR(1) 0.4, one size", 0.5, "ar 0.4 fixed", ("<=", 0.05), None),
+    ("equal models, each model's AR(1) 0.4", 0.5, "each ar 0.4", ("<=", 0.05), None),
+    ("the same, heavy-tailed shocks", 0.5, "each ar 0.4 heavy", ("<=", 0.05), None),
+    ("equal models, AR(1) 0.6", 0.5, "ar 0.6", None, None),
+    ("slightly worse (wins 45 %)", 0.45, "normal", ("<=", 0.05), None),
+    ("wins 60 %, but loses twice as much", 0.6, "costly", ("<=", 0.05), None),
+    ("wins 60 %", 0.6, "normal", (">=", 0.90), None),
+    ("wins 60 %, heavy tails", 0.6, "t3", (">=", 0.90), None),
+    ("wins 60 %, wins of one size", 0.6, "fixed", (">=", 0.90), None),
+    ("wins 60 %, sizes apart from wins", 0.6, "apart", (">=", 0.90), None),
+    ("wins 70 %", 0.7, "normal", (">=", 0.90), 65),
+    ("wins 70 %, heavy tails", 0.7, "t3", (">=", 0.90), 65),
+    ("wins 70 %, wins of one size", 0.7, "fixed", (">=", 0.90), 65),
+    ("wins 70 %, sizes apart from wins", 0.7, "apart", (">=", 0.90), 65),
+    ("wins 70 %, AR(1) 0.4", 0.7, "ar 0.4", None, None),
 ]
 
 
-def log_ratios(rng: np.random.Generator, win_rate: float, phi: float, tails: str) -> np.ndarray:
+def log_ratios(rng: np.random.Generator, win_rate: float, kind: str) -> np.ndarray:
     """A year of log(champion loss / challenger loss); positive days are wins. Shape (365,)."""
     from scipy.stats import norm, t
 
-    noise = rng.standard_normal(DAYS) if tails == "normal" else rng.standard_t(3, DAYS)
-    shift = norm.ppf(win_rate) if tails == "normal" else t.ppf(win_rate, 3)
-    if phi:
-        for i in range(1, DAYS):
-            noise[i] = phi * noise[i - 1] + np.sqrt(1 - phi**2) * noise[i]
-    return 0.1 * (noise + shift)
+    if kind in ("fixed", "apart", "costly"):  # the size of a day's difference says nothing about who wins it
+        won = rng.random(DAYS) < win_rate
+        sizes = rng.exponential(0.1, DAYS) if kind == "apart" else np.full(DAYS, 0.1)
+        return np.where(won, 1.0, -2.0 if kind == "costly" else -1.0) * sizes
+    if kind == "t3":
+        return 0.1 * (rng.standard_t(3, DAYS) + t.ppf(win_rate, 3))
+    if kind.startswith("each"):
+        # two series of losses of their own around the same level
+        shocks = rng.exponential(1.0, (2, DAYS)) - 1.0 if "heavy" in kind else rng.standard_normal((2, DAYS))
+        champion, challenger = 20.0 + autoregression(shocks, 0.4)
+        return np.log(champion / challenger)
+    phi = float(kind.split()[1]) if kind.startswith("ar") else 0.0
+    ratios = autoregression(rng.standard_normal((1, DAYS)), phi)[0] + norm.ppf(win_rate)
+    return 0.1 * (np.sign(ratios) if "fixed" in kind else ratios)
+
+
+def autoregression(shocks: np.ndarray, phi: float) -> np.ndarray:
+    """AR(1) of unit variance along the last axis."""
+    out = shocks.copy()
+    for i in range(1, shocks.shape[-1]):
+        out[..., i] = phi * out[..., i - 1] + np.sqrt(1 - phi**2) * shocks[..., i]
+    return out
 
 
 def promoted_on(days: list[Day]) -> int | None:
-    """Days until the shipped rule agrees; ``None`` within the year. Once it agrees it goes on agreeing: bisect."""
-    if not judge(days).agrees:
-        return None
+    """Days until the shipped rule agrees for the first time; ``None`` within the year."""
     low, high = 1, len(days)
-    while low < high:
+    if not shown(judge(days)):
+        return None
+    while low < high:  # once reached, the run of wins and the largest e-value stay
         middle = (low + high) // 2
-        low, high = (low, middle) if judge(days[:middle]).agrees else (middle + 1, high)
-    return low
+        low, high = (low, middle) if shown(judge(days[:middle])) else (middle + 1, high)
+    return next((day for day in range(low, len(days) + 1) if judge(days[:day]).agrees), None)
+
+
+def shown(race: Race) -> bool:
+    """Whether the run of wins and the e-value are there, whatever the sizes."""
+    return race.best_streak >= race.wins_required and race.best_e_value >= race.e_required
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,14 +102,14 @@ def main(argv: list[str] | None = None) -> int:
         f"{args.years} years a scenario, watched daily; standard error of a share of 5 %: {np.sqrt(0.05 * 0.95 / args.years):.2%}"
     )
     print(f"{'scenario':<38}{'promoted':>9}{'median day':>12}{'7 wins alone':>14}  promise")
-    for name, rate, phi, tails, share_promise, wait_promise in SCENARIOS:
-        rng = np.random.default_rng([args.seed, int(rate * 100), int(phi * 10), len(tails)])
+    for name, rate, kind, share_promise, wait_promise in SCENARIOS:
+        rng = np.random.default_rng([args.seed, int(rate * 100), zlib.crc32(kind.encode())])
         waits, naive = [], 0
         for _ in range(args.years):
-            ratios = log_ratios(rng, rate, phi, tails)
+            ratios = log_ratios(rng, rate, kind)
             champion, challenger = 100 * np.exp(ratios / 2), 100 * np.exp(-ratios / 2)
             days = [Day(d, float(a), float(b)) for d, a, b in zip(DATES, champion, challenger, strict=True)]
-            naive += judge(days, min_e_value=1.0).agrees
+            naive += judge(days).best_streak >= 7
             waits.append(promoted_on(days))
         arrived = [w for w in waits if w is not None]
         share = len(arrived) / args.years

@@ -1,17 +1,14 @@
 """Champion against challenger, day by day: when is the challenger shown to be better? Pure.
 
-Two rules together. *N wins in a row* alone promotes one of two equal models within a year in about three of four cases, so a
-second rule holds the error: an *e-value*, the wealth of a gambler who bets on the challenger and starts with 1. If the two are
-equal, the wealth reaches 20 at any time with probability at most 1/20 (Ville's inequality), however often one looks.
+Three rules together. *N wins in a row* alone promotes one of two equal models within a year in about three of four cases, so a
+second rule holds the error: an *e-value*, the wealth of gamblers who bet on the challenger and start with 1. If the two are
+equal, the wealth reaches 20 at any time with probability at most 1/20 (Ville's inequality), however often one looks. The bets
+are those of `stats.evalue`, one every three days on the differences
 
-The bets (Waudby-Smith & Ramdas 2024, "Estimating means of bounded random variables by betting", section 4) are placed once a
-week, not once a day: daily losses are correlated from one day to the next, which a daily bet takes for skill (with AR(1) 0.4
-a daily e-value errs 16 % of the time). One week gives one number in [-1, 1],
+    d = (champion − challenger) / (champion + challenger) of a day's losses.
 
-    x = clip( Σ d / (0.5 · Σ|d|), -1, 1 ),   d = (champion − challenger) / (champion + challenger) of a day's losses,
-
-an odd function of the week's differences, so its mean is 0 when they are symmetric about 0, whatever their scale. The wealth
-is the mean over six gamblers who stake a fixed share λ of what they have: Π (1 + λ x) (`stats.evalue`).
+Both rules speak of wins. A challenger that wins most days by little and loses the others by much is kept out by the third: the
+mean of d over all days must be above 0.
 """
 
 from __future__ import annotations
@@ -20,8 +17,6 @@ import dataclasses
 import datetime as dt
 import math
 from collections.abc import Iterable, Sequence
-
-BLOCK_DAYS = 7
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,9 +50,11 @@ class Race:
     streak, best_streak
         Wins in a row up to the last scored day, and the longest run of them. A day without a score ends a run.
     e_value, best_e_value
-        Wealth after the last complete week, and the largest so far (which decides: the error bound holds for it).
+        Wealth after the last complete bet, and the largest so far (which decides: the error bound holds for it).
     wins_required, e_required
         What is asked for; ``e_required`` has the number of challengers in it.
+    lead
+        Mean of `Day.difference` over all days; above 0 where the challenger's losses are the smaller ones on the whole.
     gaps
         Days between the first and the last scored day that have no score.
     """
@@ -70,6 +67,7 @@ class Race:
     best_e_value: float
     wins_required: int
     e_required: float
+    lead: float
     gaps: tuple[dt.date, ...] = ()
 
     @property
@@ -85,6 +83,8 @@ class Race:
             lacks.append(f"{self.wins_required} wins in a row (longest run so far {self.best_streak})")
         if self.best_e_value < self.e_required:
             lacks.append(f"an e-value of {self.e_required:g} (so far {self.best_e_value:.3g})")
+        elif self.lead <= 0:
+            lacks.append(f"smaller losses on the whole (so far {-self.lead:.2%} of their sum larger a day)")
         return tuple(lacks)
 
     @property
@@ -101,7 +101,7 @@ def judge(days: Iterable[Day], *, wins_required: int = 7, min_e_value: float = 2
     Parameters
     ----------
     days
-        Scored days in any order, one entry a date; weeks are counted from the earliest.
+        Scored days in any order, one entry a date; bets are counted from the earliest.
     wins_required
         Wins in a row.
     min_e_value
@@ -136,6 +136,7 @@ def judge(days: Iterable[Day], *, wins_required: int = 7, min_e_value: float = 2
         best_e_value=max([1.0, *path]),
         wins_required=wins_required,
         e_required=min_e_value * max(challengers, 1),
+        lead=math.fsum(day.difference for day in ordered) / max(len(ordered), 1),
         gaps=gaps,
     )
 
@@ -157,14 +158,14 @@ def _runs(days: Sequence[Day]) -> tuple[int, int, tuple[dt.date, ...]]:
 
 
 def _wealth(days: Sequence[Day]) -> list[float]:
-    """Wealth after each complete week that has a score."""
+    """Wealth after each complete block of days that has a score."""
     if not days:
         return []
-    first, last = days[0].date, days[-1].date
-    weeks: dict[int, list[float]] = {}
-    for day in days:
-        weeks.setdefault((day.date - first).days // BLOCK_DAYS, []).append(day.difference)
-    complete = ((last - first).days + 1) // BLOCK_DAYS
-    from pytest_mlgates.stats.evalue import block_outcome, wealth  # brings scipy, which a promotion does not need
+    from pytest_mlgates.stats.evalue import BLOCK, wealth  # brings scipy, which a promotion does not need
 
-    return list(wealth(block_outcome(weeks[week]) for week in sorted(w for w in weeks if w < complete)))
+    first, last = days[0].date, days[-1].date
+    blocks: dict[int, list[float]] = {}
+    for day in days:
+        blocks.setdefault((day.date - first).days // BLOCK, []).append(day.difference)
+    complete = ((last - first).days + 1) // BLOCK
+    return list(wealth(blocks[i] for i in sorted(blocks) if i < complete))
