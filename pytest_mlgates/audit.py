@@ -285,11 +285,13 @@ def anchor(seq: int, head_hash: str) -> str:
 
 def parse_anchor(text: str) -> tuple[int, str]:
     """Read `anchor`'s text. Raises AuditBroken."""
-    try:
+    found: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(text)
-        return int(found["seq"]), str(found["hash"])
-    except (ValueError, TypeError, KeyError):
-        raise AuditBroken(f"{text[:80]!r} is no anchor of the audit chain; expected {anchor(1, 'sha256:…')}") from None
+    seq, digest = (found.get("seq"), found.get("hash")) if isinstance(found, dict) else (None, None)
+    if type(seq) is int and seq >= 0 and isinstance(digest, str):
+        return seq, digest
+    raise AuditBroken(f"{text[:80]!r} is no anchor of the audit chain; expected {anchor(1, 'sha256:…')}")
 
 
 def _walk(rows: Sequence[AuditRow]) -> ChainReport:

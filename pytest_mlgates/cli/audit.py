@@ -86,6 +86,8 @@ def verify(context: click.Context, anchor_files: tuple[str, ...], write_anchor: 
             anchors[path] = Path(path).read_text("utf-8")
         except OSError as error:
             raise UsageProblem(f"{path} cannot be read: {error.strerror}; name a file made by --write-anchor") from None
+        except UnicodeDecodeError:
+            raise UsageProblem(f"{path} is no text; name a file made by --write-anchor") from None
     report = project.audit.verify(anchors)
     for note in report.notes:
         say(f"note: {note}", err=True)
@@ -139,19 +141,31 @@ def export(
 
 @audit.command()
 @click.option("--actor", default="", help="Who acts (default: GITHUB_ACTOR, else the login name).")
+@click.option("--today", help="The day it is (YYYY-MM-DD, UTC): asked for where the newest row is more than 90 days old.")
 @click.pass_context
-def archive(context: click.Context, actor: str) -> int:
-    """Move rows past their retention (7 years for a regulated model, 1 year otherwise) to cold files; never younger ones."""
+def archive(context: click.Context, actor: str, today: str | None) -> int:
+    """Move rows past their retention (7 years for a regulated model, 1 year otherwise) to cold files; never younger ones.
+
+    The age of a row is told by this machine's clock. Where that is far ahead of the newest row, --today must confirm it.
+    """
     from pytest_mlgates import provenance
     from pytest_mlgates.services.audit_archive import archive as move_old_rows
+    from pytest_mlgates.services.audit_archive import clock_doubt
     from pytest_mlgates.services.moves import anchors
     from pytest_mlgates.wiring import Project
 
     project = Project.from_context(context)
+    now = dt.datetime.now(dt.UTC)
+    said = _day(today)
+    if said is not None and said.date() != now.date():
+        raise UsageProblem(f"--today {today} is not what this machine's clock says ({now:%Y-%m-%d}); set the clock right")
+    doubt = "" if said is not None else clock_doubt(project.audit.rows(), now)
+    if doubt:
+        raise UsageProblem(doubt)
     done = move_old_rows(
         project.audit,
         project.settings,
-        now=dt.datetime.now(dt.UTC),
+        now=now,
         actor=actor or provenance.actor(),
         anchors=anchors(project.registry),
     )

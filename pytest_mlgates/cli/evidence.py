@@ -104,6 +104,9 @@ def diff(context: click.Context, base_ref: str, allow: tuple[str, ...]) -> int:
         say(f"{word:<10}{change.key}: {change.before} -> {change.after}{' (allowed)' if agreed else ''}")
         if change.loosens and not agreed:
             code = EXIT_FAILED
+    for key in allow:
+        if key not in {change.key for change in changes if change.loosens}:
+            say(f"--allow {key} names nothing that is loosened; drop it", err=True)
     if not changes:
         say(f"no threshold differs from {base_ref}")
     if code:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 REGULATED_YEARS = 7
 OTHER_YEARS = 1
 _YEAR = dt.timedelta(days=365.25)
+_QUIET = dt.timedelta(days=90)
 
 
 class Verified(Protocol):
@@ -128,6 +129,20 @@ def carried_over(rows: Sequence[AuditRow], last_seq: int, actor: str) -> list[Au
         why = f"carried over from row {row.seq} into the table that the archive leaves"
         events.append(dataclasses.replace(row.event, from_stage=stage, actor=actor, state="observed", rationale=why, fence=0))
     return events
+
+
+def clock_doubt(rows: Sequence[AuditRow], now: dt.datetime) -> str:
+    """Say what speaks against a clock by which rows are to be archived; empty where nothing does.
+
+    A clock that runs ahead makes young rows look old. An audit that is in use has a row of the last weeks; where it has none,
+    somebody has to say which day it is.
+    """
+    if not rows or now - rows[-1].event_time <= _QUIET:
+        return ""
+    return (
+        f"this machine's clock says {now:%Y-%m-%d}, the newest audit row is of {rows[-1].event_time:%Y-%m-%d}; rows must not "
+        f"look old by a clock that is wrong: set it right, or confirm it with --today YYYY-MM-DD; nothing was archived"
+    )
 
 
 def past_retention(rows: Sequence[AuditRow], settings: Settings, now: dt.datetime) -> list[AuditRow]:

@@ -192,3 +192,24 @@ def test_an_anchor_reads_back_and_nonsense_does_not(tmp_path: Path):
     log.append(event(1))
     assert json.loads(anchor(*log.head()))["seq"] == 1
     assert "is no anchor of the audit chain" in log.verify({"tag": "nonsense"}).problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"seq":1e999,"hash":"x"}', '{"seq":-5,"hash":"x"}', '{"seq":true,"hash":"x"}', '{"seq":1}', "[" * 100_000, "null", ""],
+)
+def test_what_is_no_anchor_is_named_and_never_agrees(world: World, text: str):
+    world.add_version()
+    world.promote("1", "Staging")
+    (world.folder / "anchor.json").write_text(text)
+    done = world.mlgates("audit", "verify", "--anchor", "anchor.json")
+    assert done.returncode == 1
+    assert "is no anchor of the audit chain" in done.stderr
+
+
+def test_a_file_that_is_no_text_is_no_anchor(world: World):
+    world.add_version()
+    world.promote("1", "Staging")
+    done = world.mlgates("audit", "verify", "--anchor", "mlflow.db")
+    assert done.returncode == 4
+    assert done.stderr == "mlgates: mlflow.db is no text; name a file made by --write-anchor\n"

@@ -162,5 +162,6 @@ def test_the_command_compares_with_a_commit(tmp_path: Path):
     assert code == 1
     assert 'loosened  models."m".gates.latency.p99_max_ms: 200.0 -> 500.0' in said
     assert diff("HEAD", "--allow", 'models."m".gates.latency.p99_max_ms')[0] == 0
+    assert "--allow gates.latency names nothing that is loosened; drop it" in diff("HEAD", "--allow", "gates.latency")[1]
     assert diff("nosuch")[0] == 4
     assert diff("--output=x")[0] == 4
