@@ -5,6 +5,7 @@ DIR ?= mlgates-quickstart
 SCALE ?= small
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test check format lock prove wheel clean
@@ -18,6 +19,9 @@ help:  ## show this list
 	# bytecode once, here: the suites start many processes, and some environments never write it
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode --require-hashes -r requirements.lock
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
+	.venv/bin/python -m compileall -q pytest_mlgates gates
+	# pytest keeps its own bytecode of other plugins' modules: compiled at every start, it costs over two CPU seconds
+	.venv/bin/python -m pytest -VV >/dev/null
 	touch $@
 
 setup: .venv/.stamp  ## make .venv with locked dependencies

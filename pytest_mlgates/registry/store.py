@@ -26,7 +26,9 @@ os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # keeps a lock file of 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "25")
 
-with warnings.catch_warnings():  # MLflow warns while it is imported: fatal in a project that runs with -W error
+from pytest_mlgates.registry import rare_collections
+
+with rare_collections(), warnings.catch_warnings():  # MLflow warns while it is imported: fatal where -W error is set
     warnings.simplefilter("ignore")
     import mlflow
     import mlflow.artifacts
@@ -77,7 +79,8 @@ class MlflowRegistry:
         for name in ("mlflow", "alembic"):  # migrations and per-call notices are not ours to print
             logging.getLogger(name).setLevel(logging.ERROR)
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it raises as well, in a page of SQL
-        self.client = self._ask(lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
+        with rare_collections():  # a client imports the stores that its URIs need
+            self.client = self._ask(lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
 
     @property
     def uri(self) -> str:

@@ -17,14 +17,17 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # keeps a lock file of the current folder out of models
 
-import mlflow
-import mlflow.sklearn
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunStatus
-from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.tracking import fluent
-from mlflow.types.schema import ColSpec, Schema
+from pytest_mlgates.registry import rare_collections
+
+with rare_collections():
+    import mlflow
+    import mlflow.sklearn
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param, RunStatus
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import ModelSignature
+    from mlflow.tracking import fluent
+    from mlflow.types.schema import ColSpec, Schema
 
 from pytest_mlgates.errors import RegistryUnavailable
 from pytest_mlgates.ports import Column
@@ -49,7 +52,8 @@ class MlflowTracker:
             logging.getLogger(name).setLevel(logging.ERROR)
         self._uri = uri
         self._shown = shown or uri
-        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        with rare_collections():  # a client imports the stores that its URIs need
+            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     @property
     def uri(self) -> str:

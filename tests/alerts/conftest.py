@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import Message
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -157,13 +156,3 @@ def make_settings(tmp_path, *, channels=(), rule=None, retrain=None, groups=None
 
 def webhook(url: str, **more) -> dict:
     return {"kind": "webhook", "url": f"{url}/alerts", **more}
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory) -> Path:
-    """An MLflow database with all its migrations, made once: they take seconds."""
-    from pytest_mlgates.registry.store import MlflowRegistry
-
-    path = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    MlflowRegistry(f"sqlite:///{path}", create=True).names()
-    return path

@@ -129,9 +129,11 @@ def test_the_steps_of_the_loop_workflow_close_it_as_they_are_written(project) ->
         ([], "--mlgates-loop needs --model-name NAME"),
     ],
 )
-def test_a_wrong_call_is_one_line_and_exit_code_4(template, options, message) -> None:
-    command = [sys.executable, "-m", "pytest", "--mlgates-loop", *options, "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=template, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 4
-    assert message in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+def test_a_wrong_call_is_one_line_and_exit_code_4(pytester, migrated, options, message) -> None:
+    shutil.copy(migrated, pytester.path / "mlflow.db")
+    pytester.makefile(".toml", mlgates=SETTINGS.format(pipeline='"retrain.py"'))
+    done = pytester.runpytest_inprocess("--mlgates-loop", *options)
+    assert done.ret == 4
+    assert [line for line in done.errlines if line.strip()] == [line for line in done.errlines if message in line]
+    assert message in done.stderr.str()
+    assert "Traceback" not in done.stdout.str() + done.stderr.str()

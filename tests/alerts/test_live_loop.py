@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -130,11 +129,11 @@ def test_a_group_without_a_receiver_is_a_step_that_says_so(tmp_path, migrated) -
         (["--mlgates-loop-deadline", "0"], "must be above 0 seconds"),
     ],
 )
-def test_options_that_do_not_go_together_are_one_line(tmp_path, migrated, options, message) -> None:
-    world = World.make(tmp_path / "project", migrated)
+def test_options_that_do_not_go_together_are_one_line(pytester, migrated, options, message) -> None:
+    world = World.make(pytester.path / "project", migrated)
     world.add_version()
-    command = [sys.executable, "-m", "pytest", "--mlgates-loop", "--model-name", MODEL, "-p", "no:cacheprovider", *options]
-    done = subprocess.run(command, cwd=world.folder, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 4, done.stdout
-    assert message in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+    settings = str(world.folder / "mlgates.toml")
+    done = pytester.runpytest_inprocess("--mlgates-loop", "--model-name", MODEL, "--mlgates-settings", settings, *options)
+    assert done.ret == 4, done.outlines
+    assert message in done.stderr.str()
+    assert "Traceback" not in done.stdout.str() + done.stderr.str()

@@ -51,11 +51,12 @@ class Ring:
 
 
 @pytest.fixture(scope="session")
-def trained_folder(tmp_path_factory):
+def trained_folder(tmp_path_factory, migrated):
     folder = tmp_path_factory.mktemp("drift-ring")
     (folder / "mlgates.toml").write_text(SETTINGS)
     synthesise(Lakehouse(folder / "lakehouse"), Scale(properties=20, machines=1, days=260))
-    project = Project.open(folder / "mlgates.toml", create=True)
+    shutil.copy(migrated, folder / "mlflow.db")
+    project = Project.open(folder / "mlgates.toml")
     train(
         MlflowTracker(project.settings.tracking_uri), project.lakehouse, params=ForestParams(20, 8, 5), intent="baseline",
         only="challenger", environ={"GIT_SHA": "abc123"},

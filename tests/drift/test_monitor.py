@@ -3,8 +3,6 @@
 import concurrent.futures
 import datetime as dt
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -260,15 +258,18 @@ def test_windows_from_files(ring, tmp_path):
     assert trained.windows.reference.label.endswith("training")
 
 
-def test_pytest_items_name_the_input_that_moved(ring):
+def test_pytest_items_name_the_input_that_moved(ring, pytester):
     """``--mlgates-drift``: one item per input and drift type, in a run of its own."""
     edit(ring, lambda t: shifted(t, "lag_7_revenue", 1.6))
-    command = [sys.executable, "-m", "pytest", "--model-name", ring.model, "--model-version", "1", "--mlgates-drift", "-v"]
-    done = subprocess.run([*command, "-p", "no:cacheprovider"], cwd=ring.folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "test_drift[input:lag_7_revenue-v1] FAILED" in done.stdout
-    assert "test_drift[input:lag_30_revenue-v1] PASSED" in done.stdout
-    assert "test_gate_1" not in done.stdout
+    settings = str(ring.folder / "mlgates.toml")
+    done = pytester.runpytest_inprocess(
+        "--model-name", ring.model, "--model-version", "1", "--mlgates-drift", "-v", "--mlgates-settings", settings
+    )
+    shown = done.stdout.str()
+    assert done.ret == 1, shown + done.stderr.str()
+    assert "test_drift[input:lag_7_revenue-v1] FAILED" in shown
+    assert "test_drift[input:lag_30_revenue-v1] PASSED" in shown
+    assert "test_gate_1" not in shown
 
 
 def test_items_cover_inputs_and_types(quiet_ring):

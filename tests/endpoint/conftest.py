@@ -14,9 +14,9 @@ FULL = os.environ.get("MLGATES_PROVE") == "1"
 
 
 @pytest.fixture(scope="session")
-def settings(tmp_path_factory):
+def settings(tmp_path_factory, migrated):
     """A project with real models, made once."""
-    return make_project(tmp_path_factory.mktemp("serving"))
+    return make_project(tmp_path_factory.mktemp("serving"), migrated)
 
 
 @pytest.fixture(scope="session")

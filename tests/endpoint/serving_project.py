@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -114,12 +115,13 @@ def move(folder: Path, name: str, version: str, stage: str) -> None:
         client.transition_model_version_stage(name, version, stage, archive_existing_versions=True)
 
 
-def make_project(folder: Path, *, trees: int = 200) -> Path:
+def make_project(folder: Path, migrated: Path) -> Path:
     """All four models in Production, a second Ridge in Staging, a third that answers 300,000 too much; return the settings file."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "mlgates.toml"
     settings.write_text(SETTINGS)
-    made = models(trees)
+    shutil.copy(migrated, folder / "mlflow.db")
+    made = models()
     for name, (model, frame) in made.items():
         register(folder, name, model, frame, stage="Production")
     from sklearn.base import clone

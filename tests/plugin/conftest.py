@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import io
 import os
+import shutil
 from pathlib import Path
 
 import filelock
@@ -81,7 +82,7 @@ class NaNModel:
         return np.full(len(x), np.nan)
 
 
-def build(folder):
+def build(folder, migrated):
     from sklearn.linear_model import LinearRegression
 
     from pytest_mlgates import checks
@@ -90,7 +91,8 @@ def build(folder):
     from pytest_mlgates.rows import row_keys
 
     project = DemandProject(folder)
-    registry = MlflowRegistry(project.uri, create=True)
+    shutil.copy(migrated, folder / "mlflow.db")
+    registry = MlflowRegistry(project.uri)
     train, held = rows(2000, 1), rows(1500, 2)
     Lakehouse(project.lakehouse).overwrite("lh_gold.demand_holdout", pa.Table.from_pandas(held, preserve_index=False))
     columns = ["price", "promo"]
@@ -135,7 +137,7 @@ def build(folder):
 
 
 @pytest.fixture(scope="session")
-def demand(tmp_path_factory):
+def demand(tmp_path_factory, migrated):
     """Built once a run, also under xdist; tests must not change it other than by storing evidence."""
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
@@ -144,7 +146,7 @@ def demand(tmp_path_factory):
     with filelock.FileLock(str(shared / "demand.lock")):
         if not (folder / "done").exists():
             folder.mkdir(exist_ok=True)
-            build(folder)
+            build(folder, migrated)
             (folder / "done").touch()
     return DemandProject(folder)
 

@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
+from pytest_mlgates.cli import main
 from tests.plugin.conftest import GOOD
 
 ON_BY_DEFAULT = ["schema", "determinism", "batch", "robustness", "feature_leakage", "dummy", "weak_slices"]
@@ -72,20 +71,21 @@ def test_a_loose_threshold_is_named_by_the_mutant_that_survives_it(gates, demand
     result.stdout.fnmatch_lines(["*test_gate_proving*FAILED*survived: slow;*latency p99_max_ms below *"])
 
 
-def test_plan_says_what_the_holdout_can_detect_and_refuses_nonsense(demand, pytester):
+def test_plan_says_what_the_holdout_can_detect_and_refuses_nonsense(demand, pytester, capsys):
     pytester.makefile(".toml", mlgates=demand.settings)
 
     def plan(*words):
-        command = [sys.executable, "-c", "import sys; from pytest_mlgates.cli import main; sys.exit(main())", "plan", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=pytester.path)
+        code = main(["plan", "--model-name", "demand", "--model-version", "1", *words])
+        return code, *capsys.readouterr()
 
-    done = plan("--model-name", "demand", "--model-version", "1")
-    assert done.returncode == 0, done.stderr
+    capsys.readouterr()
+    code, shown, said = plan()
+    assert code == 0, said
     for gate in ("performance", "holdout", "latency", "calibration"):
-        assert re.search(rf"^{gate} .*\d", done.stdout, re.MULTILINE)
-    rows = json.loads(plan("--model-name", "demand", "--model-version", "1", "--json").stdout)
+        assert re.search(rf"^{gate} .*\d", shown, re.MULTILINE)
+    rows = json.loads(plan("--json")[1])
     assert all(row["words"] and row["n"] for row in rows)
-    wrong = plan("--model-name", "demand", "--model-version", "1", "--power", "2")
-    assert wrong.returncode == 4
-    assert "power is 2.0, expected" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
+    code, _, said = plan("--power", "2")
+    assert code == 4
+    assert "power is 2.0, expected" in said
+    assert "Traceback" not in said

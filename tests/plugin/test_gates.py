@@ -23,8 +23,11 @@ def no_traceback(result):
     assert "INTERNALERROR" not in text
 
 
-def test_five_items_with_their_numbers_and_exit_code_0(gates, pytester):
-    """A good version passes four gates; fairness is skipped with the reason."""
+def test_five_items_with_their_numbers_exit_code_0_and_evidence(gates, demand, pytester):
+    """A good version passes four gates; fairness is skipped with the reason.
+
+    The closing lines name the document that is stored, and the version's tag the same.
+    """
     result = gates("--model-name", "demand", "--model-version", GOOD, "-v", "--mlgates-json", "out.json")
     assert result.ret == 0
     assert words(result) == {
@@ -43,6 +46,8 @@ def test_five_items_with_their_numbers_and_exit_code_0(gates, pytester):
     assert all(wanted <= set(r) for r in rows)
     assert all(r["low"] <= r["estimate"] for r in rows if r["low"] is not None)
     assert all(r["estimate"] <= r["high"] for r in rows if r["high"] is not None)
+    line = next(line for line in result.outlines if line.startswith("evidence "))
+    assert line.split()[1] == evidence_of(demand, GOOD)
 
 
 def test_a_version_trained_on_shuffled_targets_fails_with_metric_threshold_and_hint(gates):
@@ -182,21 +187,10 @@ def evidence_of(demand, version):
     return MlflowRegistry(demand.uri).get("demand", str(version)).tags.get("mlgates.evidence_id")
 
 
-def test_evidence_is_stored_with_the_version_and_can_be_left_out(gates, demand):
-    """The closing lines name the document; the version's tag names the same."""
-    result = gates("--model-name", "demand", "--model-version", GOOD, "--mlgates-no-evidence")
-    result.stdout.no_fnmatch_line("*evidence * stored*")
-    result = gates("--model-name", "demand", "--model-version", GOOD)
-    line = next(line for line in result.outlines if line.startswith("evidence "))
-    assert line.split()[1] == evidence_of(demand, GOOD)
-
-
 @pytest.mark.slow
 def test_under_xdist_the_same_verdicts_and_one_document(gates, pytester):
     """Results travel as JSON strings; the controller writes once; predictions are shared."""
-    result = gates(
-        "--model-name", "demand", "--model-version", "1,2", "-n", "2", "-v", "--mlgates-json", "out.json", subprocess=True
-    )
+    result = gates("--model-name", "demand", "--model-version", "1,2", "-n", "2", "-v", "--mlgates-json", "out.json")
     assert result.ret == 1
     rows = json.loads((pytester.path / "out.json").read_text())["results"]
     verdicts = {(r["version"], r["gate"]): r["verdict"] for r in rows}
@@ -253,17 +247,9 @@ def test_inconclusive_blocks_unless_the_settings_say_warn(gates, demand, pyteste
     assert "INCONCLUSIVE" in words(result).values()
 
 
-def test_a_job_summary_is_written_where_github_wants_one(gates, pytester, monkeypatch):
-    """A Markdown table per version."""
+def test_hooks_are_told_and_a_job_summary_is_written_where_github_wants_one(gates, pytester, monkeypatch):
+    """A conftest hears of each verdict and of the whole run; a Markdown table per version; evidence can be left out."""
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "summary.md"))
-    gates("--model-name", "demand", "--model-version", GOOD, "--mlgates-no-evidence")
-    text = (pytester.path / "summary.md").read_text()
-    assert "demand v1: PASS" in text
-    assert text.count("✅") == 4 + 7  # gates, and the further checks
-
-
-def test_hooks_are_told(gates, pytester):
-    """A conftest hears of each verdict and of the whole run."""
     pytester.makeconftest(
         """
         def pytest_mlgates_verdict(config, result):
@@ -273,8 +259,12 @@ def test_hooks_are_told(gates, pytester):
             print("WHOLE", report.model, report.verdict)
         """
     )
-    result = gates("--model-name", "demand", "--model-version", GOOD, "-s", "--mlgates-no-evidence", subprocess=True)
+    result = gates("--model-name", "demand", "--model-version", GOOD, "-s", "--mlgates-no-evidence")
     result.stdout.fnmatch_lines(["*HEARD performance pass*", "*WHOLE demand pass*"])
+    result.stdout.no_fnmatch_line("*evidence * stored*")
+    text = (pytester.path / "summary.md").read_text()
+    assert "demand v1: PASS" in text
+    assert text.count("✅") == 4 + 7  # gates, and the further checks
 
 
 HEAVY = (

@@ -1,6 +1,7 @@
 """One small lakehouse and one real registry on SQLite for the training tests of a session."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,13 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, migrated):
     """Both models trained once on a year of five properties."""
     folder = tmp_path_factory.mktemp("reference")
     store = Lakehouse(folder / "lakehouse")
     synthesise(store, Scale(properties=5, machines=2))
     uri = f"sqlite:///{folder}/mlflow.db"
+    shutil.copy(migrated, folder / "mlflow.db")
     tracker = MlflowTracker(uri)
     outcome = train(tracker, store, params=SMALL_FOREST, intent="baseline", environ=ENVIRON)
     return Trained(folder, store, tracker, MlflowRegistry(uri), outcome)

@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.promotion.conftest import empty_registry, make_world, world  # noqa: F401 fixtures
+from tests.promotion.conftest import make_world, world  # noqa: F401 fixtures
 from tests.promotion.world import World
 
 from .ready import Ready
 
 
 @pytest.fixture(scope="session")
-def ready_once(tmp_path_factory, empty_registry):  # noqa: F811
+def empty_registry(migrated):
+    """What `make_world` copies."""
+    return migrated
+
+
+@pytest.fixture(scope="session")
+def ready_once(tmp_path_factory, empty_registry):
     """Built once a worker; tests take a copy (`ready`) or only look."""
     found = Ready.build(World.make(tmp_path_factory.mktemp("ready") / "project", empty_registry))
     yield found
