@@ -120,8 +120,7 @@ def store(tmp_path) -> Lakehouse:
     return Lakehouse(tmp_path / "lakehouse")
 
 
-def inject(
-    store,
+def metric_row(
     value: float,
     *,
     at: dt.datetime = NOW,
@@ -129,15 +128,24 @@ def inject(
     model: str = MODEL,
     days: int = 7,
     run: str = "r1",
-):
-    """Append one drift metric, as the tutorial's step 18 does by hand."""
-    store.create(tables.DRIFT_METRICS, tables.SCHEMAS[tables.DRIFT_METRICS], append_only=True)
-    row = {
+) -> dict:
+    """One drift metric."""
+    return {
         "run_id": run, "run_timestamp": at, "model_name": model, "model_version": "1", "feature_name": "__overall__",
         "metric_type": metric, "value": value, "threshold": 0.2, "status": "drift", "severity": "P2",
         "reference_days": 90, "current_days": days,
     }  # fmt: skip
-    store.append(tables.DRIFT_METRICS, pa.Table.from_pylist([row], schema=tables.SCHEMAS[tables.DRIFT_METRICS]))
+
+
+def append_metrics(store, rows: list[dict]) -> None:
+    """Append drift metrics in one commit."""
+    store.create(tables.DRIFT_METRICS, tables.SCHEMAS[tables.DRIFT_METRICS], append_only=True)
+    store.append(tables.DRIFT_METRICS, pa.Table.from_pylist(rows, schema=tables.SCHEMAS[tables.DRIFT_METRICS]))
+
+
+def inject(store, value: float, **more) -> None:
+    """Append one drift metric (`metric_row`), as the tutorial's step 18 does by hand."""
+    append_metrics(store, [metric_row(value, **more)])
 
 
 def make_settings(tmp_path, *, channels=(), rule=None, retrain=None, groups=None, **alerts) -> Settings:

@@ -19,7 +19,7 @@ from pytest_mlgates.errors import UsageProblem
 from pytest_mlgates.tables import DRIFT_METRICS
 from pytest_mlgates.wiring import Project
 
-from .conftest import MODEL, NOW, inject, make_settings
+from .conftest import MODEL, NOW, append_metrics, make_settings, metric_row
 
 CHANNELS = [
     {"kind": "email", "to": ["oncall@example.org", "o'brien@example.org"]},
@@ -88,9 +88,8 @@ def test_the_templates_of_the_reference_project_are_what_its_settings_export() -
 )
 def test_the_exported_query_finds_the_same_bins_as_ours(store, rule) -> None:
     chance = random.Random(5)
-    for i in range(120):
-        inject(
-            store,
+    metrics = [
+        metric_row(
             chance.choice(
                 [chance.uniform(0, 0.4), 0.2, float("nan"), float("inf")] if i % 9 == 0 else [chance.uniform(0, 0.4), 0.2]
             ),
@@ -100,6 +99,9 @@ def test_the_exported_query_finds_the_same_bins_as_ours(store, rule) -> None:
             days=chance.choice([7, 30]),
             run=f"r{i}",
         )
+        for i in range(120)
+    ]
+    append_metrics(store, metrics)
     ours = {
         (model, b.start.replace(tzinfo=None), round(b.value, 9))
         for model, bins in bins_by_model(store, rule, since=NOW - dt.timedelta(days=1), now=NOW).items()

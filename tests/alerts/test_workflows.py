@@ -136,7 +136,7 @@ def pull_request(folder: Path, path: str, text: str) -> None:
     assert bash(f"git add {path} && git -c user.name=t -c user.email=t@example.org commit -qm change", folder).returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow(45)
 def test_each_step_of_the_promotion_gate_runs_as_it_is_written(repository) -> None:
     look = steps("ml-promotion-gate.yml", "changes")["Look at the changed paths"]
     gates = steps("ml-promotion-gate.yml", "gates")

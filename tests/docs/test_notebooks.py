@@ -43,6 +43,7 @@ def test_thin(path):
                 assert not any(a.name.startswith("_") for a in node.names)
 
 
+@pytest.mark.slow(25)
 def test_a_version_is_judged_and_the_verdicts_are_shown(churn):  # noqa: F811 the fixture
     done = run(NOTEBOOKS[-1], churn, MODEL_NAME="churn", MODEL_VERSION="3")
     assert done.returncode == 0, done.stderr

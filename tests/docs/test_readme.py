@@ -24,14 +24,19 @@ def commands():
 
 
 @pytest.fixture(scope="module")
-def churn(tmp_path_factory, migrated):
+def churn(made_once, tmp_path_factory, migrated):
     """The project that the README describes: its own settings, a registry with three versions, a holdout file."""
+    folder = tmp_path_factory.mktemp("churn") / "project"
+    shutil.copytree(made_once("churn", lambda folder: build(folder, migrated)), folder)
+    return folder
+
+
+def build(folder, migrated):
     from sklearn.linear_model import LogisticRegression
 
     from pytest_mlgates.checks import row_hashes
     from pytest_mlgates.registry.store import MlflowRegistry, mlflow
 
-    folder = tmp_path_factory.mktemp("churn")
     (folder / "mlgates.toml").write_text("".join(blocks("toml")))
     rng = np.random.default_rng(4)
     x = pd.DataFrame({"tenure": rng.normal(size=6000), "calls": rng.normal(size=6000)})
@@ -59,7 +64,6 @@ def churn(tmp_path_factory, migrated):
             mlflow.log_artifact(str(folder / "training_rows.parquet"), "mlgates")
         registry.client.create_model_version("churn", info.model_uri, run.info.run_id)
     registry.set_stage("churn", "1", "Production")
-    return folder
 
 
 def shell(command, folder):
@@ -72,7 +76,7 @@ def shell(command, folder):
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.slow(70)
 def test_the_commands_work_as_they_are_written(churn):
     """In order, in the project that the README describes."""
     own = [c for c in commands() if not c.startswith("make ")]

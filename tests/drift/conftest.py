@@ -51,8 +51,13 @@ class Ring:
 
 
 @pytest.fixture(scope="session")
-def trained_folder(tmp_path_factory, migrated):
-    folder = tmp_path_factory.mktemp("drift-ring")
+def trained_folder(made_once, tmp_path_factory, migrated):
+    folder = tmp_path_factory.mktemp("drift-ring") / "project"
+    shutil.copytree(made_once("drift-ring", lambda folder: _build(folder, migrated)), folder)
+    return folder
+
+
+def _build(folder, migrated):
     (folder / "mlgates.toml").write_text(SETTINGS)
     synthesise(Lakehouse(folder / "lakehouse"), Scale(properties=20, machines=1, days=260))
     shutil.copy(migrated, folder / "mlflow.db")
@@ -62,7 +67,6 @@ def trained_folder(tmp_path_factory, migrated):
         only="challenger", environ={"GIT_SHA": "abc123"},
     )  # fmt: skip
     project.registry.set_stage(CHALLENGER, "1", "Production")
-    return folder
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
@@ -14,9 +15,11 @@ FULL = os.environ.get("MLGATES_PROVE") == "1"
 
 
 @pytest.fixture(scope="session")
-def settings(tmp_path_factory, migrated):
-    """A project with real models, made once."""
-    return make_project(tmp_path_factory.mktemp("serving"), migrated)
+def settings(made_once, tmp_path_factory, migrated):
+    """A project with real models, made once a run; the worker's own copy."""
+    folder = tmp_path_factory.mktemp("serving") / "project"
+    shutil.copytree(made_once("serving", lambda folder: make_project(folder, migrated)), folder)
+    return folder / "mlgates.toml"
 
 
 @pytest.fixture(scope="session")

@@ -115,11 +115,9 @@ def move(folder: Path, name: str, version: str, stage: str) -> None:
         client.transition_model_version_stage(name, version, stage, archive_existing_versions=True)
 
 
-def make_project(folder: Path, migrated: Path) -> Path:
-    """All four models in Production, a second Ridge in Staging, a third that answers 300,000 too much; return the settings file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = folder / "mlgates.toml"
-    settings.write_text(SETTINGS)
+def make_project(folder: Path, migrated: Path) -> None:
+    """All four models in Production, a second Ridge in Staging, a third that answers 300,000 too much."""
+    (folder / "mlgates.toml").write_text(SETTINGS)
     shutil.copy(migrated, folder / "mlflow.db")
     made = models()
     for name, (model, frame) in made.items():
@@ -128,4 +126,3 @@ def make_project(folder: Path, migrated: Path) -> Path:
 
     register(folder, "ridge", clone(made["ridge"][0]), rows(3000, 5), stage="Staging")
     register(folder, "ridge", clone(made["ridge"][0]), rows(3000, 6), shift=3e5)
-    return settings

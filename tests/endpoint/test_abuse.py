@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import psutil
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -62,6 +63,7 @@ def memory_mb(*pids: int) -> float:
     return sum(psutil.Process(pid).memory_full_info().uss for pid in pids) / 1e6
 
 
+@pytest.mark.slow
 def test_malformed_requests_are_never_a_500_nor_a_leak(ridge):
     session = httpx.Client()
     pids = workers_of(ridge.pid)

@@ -91,6 +91,7 @@ def test_the_settings_of_the_guide_are_settings():
     assert parse_settings(whole).endpoint("ridge").hash_columns == ("player_id",)
 
 
+@pytest.mark.slow(50)
 def test_serve_and_load_test(shell):
     with shell.serving(*commands("Serve"), "8000") as address:
         assert httpx.get(f"{address}/health").json()["model_name"] == "ridge"

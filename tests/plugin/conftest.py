@@ -3,11 +3,9 @@
 import dataclasses
 import importlib
 import io
-import os
 import shutil
 from pathlib import Path
 
-import filelock
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -137,17 +135,11 @@ def build(folder, migrated):
 
 
 @pytest.fixture(scope="session")
-def demand(tmp_path_factory, migrated):
-    """Built once a run, also under xdist; tests must not change it other than by storing evidence."""
-    shared = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        shared = shared.parent
-    folder = shared / "demand"
-    with filelock.FileLock(str(shared / "demand.lock")):
-        if not (folder / "done").exists():
-            folder.mkdir(exist_ok=True)
-            build(folder, migrated)
-            (folder / "done").touch()
+def demand(made_once, tmp_path_factory, migrated):
+    """Built once a run; the worker's own copy of registry and tables, which tests change by storing evidence only."""
+    made = made_once("demand", lambda folder: build(folder, migrated))
+    folder = tmp_path_factory.mktemp("demand") / "project"
+    shutil.copytree(made, folder, ignore=shutil.ignore_patterns("artifacts"))  # where models are, is in the registry
     return DemandProject(folder)
 
 

@@ -187,7 +187,7 @@ def evidence_of(demand, version):
     return MlflowRegistry(demand.uri).get("demand", str(version)).tags.get("mlgates.evidence_id")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_under_xdist_the_same_verdicts_and_one_document(gates, pytester):
     """Results travel as JSON strings; the controller writes once; predictions are shared."""
     result = gates("--model-name", "demand", "--model-version", "1,2", "-n", "2", "-v", "--mlgates-json", "out.json")
