@@ -18,6 +18,7 @@ import pytest
 from pytest_mlgates import tables
 from pytest_mlgates.config import Settings, parse_settings
 from pytest_mlgates.lakehouse import Lakehouse
+from tests import heavy  # noqa: F401 before any `pytester`
 
 NOW = dt.datetime(2026, 11, 20, 12, 0, tzinfo=dt.UTC)
 MODEL = "casino-slot-revenue-forecast-challenger"

@@ -12,6 +12,7 @@ from pytest_mlgates.reference.synthesise import Scale, synthesise
 from pytest_mlgates.reference.train import CHALLENGER, ForestParams, train
 from pytest_mlgates.registry.tracking import MlflowTracker
 from pytest_mlgates.wiring import Project
+from tests import heavy  # noqa: F401 before any `pytester`
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow warns of its own type hints when it is first imported

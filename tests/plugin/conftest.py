@@ -1,7 +1,6 @@
 """A small real project: a registry on SQLite with honest and broken versions, a holdout as a Delta table."""
 
 import dataclasses
-import importlib
 import io
 import shutil
 from pathlib import Path
@@ -10,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+
+from tests import heavy
 
 SETTINGS = """\
 tracking_uri = "{uri}"
@@ -25,23 +26,6 @@ domain = "retail"
 performance = {{ metric = "r2", min_ratio = 0.95, floor = 0.5 }}
 latency     = {{ p99_max_ms = 500, calls = 500 }}
 """
-
-HEAVY = (
-    "pytest_mlgates.checks",
-    "pytest_mlgates.evidence",
-    "pytest_mlgates.lakehouse",
-    "pytest_mlgates.registry.store",
-    "pytest_mlgates.services.evaluate",
-    "pytest_mlgates.services.evidence_store",
-    "mlflow.sklearn",
-    "mlflow.store.model_registry.sqlalchemy_store",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "sklearn.linear_model",
-)
-
-for heavy in HEAVY:  # before any `pytester` is made: it puts sys.modules back, and numpy cannot be imported twice
-    importlib.import_module(heavy)
-pd.DataFrame({"a": [1]}).to_parquet(io.BytesIO())  # registers pandas' Arrow types, which can be done once only
 
 # versions of the model `demand`, in order
 GOOD, SHUFFLED, NO_SIGNATURE, BARE, EXTRA_COLUMN, ANSWERS_NAN = range(1, 7)
@@ -149,8 +133,7 @@ def gates(pytester, demand, monkeypatch, tmp_path):
 
     In this process, unless told otherwise.
     """
-    for heavy in HEAVY:
-        importlib.import_module(heavy)
+    heavy.load()
     monkeypatch.setenv("MLGATES_CACHE", str(tmp_path / "cache"))
     for name in ("MODEL_NAME", "MODEL_VERSION", "MLFLOW_TRACKING_URI", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
