@@ -8,10 +8,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-# a client imports them when it is made: here once, in the fork server, instead of in each child
-import mlflow.store.model_registry.sqlalchemy_store
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-
 from pytest_mlgates.alerts import serve
 from pytest_mlgates.alerts.evaluate import evaluate
 from pytest_mlgates.alerts.inbox import Inbox
