@@ -21,7 +21,7 @@ Building blocks of the gates, which take data that were checked before:
     calibration_error                of a table from `probability_bins` or `quantile_bins`
     parity_ratio, rate_gap, error_ratio
                                      worst pair of a `group_table`, with the one-sided bounds of gate 3
-    auc, auc_difference, terms, from_influence
+    auc, auc_difference, terms, from_influence, tail_df
                                      a `Measured`: value and standard error
     adjusted_confidence, share_bounds, group_codes, named_columns, infer_task
 """
@@ -50,7 +50,7 @@ from pytest_mlgates.stats.estimators import (
 )
 from pytest_mlgates.stats.evalue import EValue, e_value
 from pytest_mlgates.stats.groups import error_ratio, group_codes, group_table, named_columns, parity_ratio, rate_gap
-from pytest_mlgates.stats.interval import Measured, adjusted_confidence, from_influence, rows_to_settle
+from pytest_mlgates.stats.interval import Measured, adjusted_confidence, from_influence, rows_to_settle, tail_df
 from pytest_mlgates.stats.metrics import METRICS, TASKS, Metric, Problem, infer_task, terms
 from pytest_mlgates.stats.proportions import quantile_interval, share_bounds, share_difference, share_ratio, wilson
 from pytest_mlgates.stats.tail import FEWEST_CALLS, LOOKS, TailShare, tail_share
@@ -100,6 +100,7 @@ __all__ = [
     "share_difference",
     "share_ratio",
     "smooth_calibration_error",
+    "tail_df",
     "tail_share",
     "terms",
     "wilson",

@@ -139,7 +139,7 @@ def compare(
     def margin_to(threshold: float, slope: float) -> Measured:
         influence = theirs.influence * (-sign * slope)
         influence += ours.influence if sign > 0 else -ours.influence
-        df = min(ours.df, theirs.df)
+        df = None if ours.df is None or theirs.df is None else min(ours.df, theirs.df)
         return from_influence(sign * (ours.value - threshold), influence, known.method, df, doubt=float(known.counted))
 
     other = _other_rule(known, baseline, min_ratio)

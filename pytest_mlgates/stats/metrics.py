@@ -21,12 +21,12 @@ TASKS = ("regression", "binary", "multiclass")
 class Terms:
     """A metric's value on some rows, the influence of each row (mean zero), and the degrees of freedom of its variance.
 
-    ``doubt`` widens its own interval, see `from_influence`.
+    ``df`` is ``None`` where the tails of the influence tell it; ``doubt`` widens its own interval: see `from_influence`.
     """
 
     value: float
     influence: Floats
-    df: float
+    df: float | None = None
     doubt: float = 0.0
 
     def measured(self, method: str, scale: str = "linear") -> Measured:
@@ -198,7 +198,7 @@ def terms(metric: str, problem: Problem, prediction: Any, *, name: str = "y_pred
         return _REGRESSION[metric](problem.target, arrays.finite(name, prediction))
     if metric in ("accuracy", "f1"):
         guess = hard_labels(name, problem, prediction)
-        return _mean_terms((guess == problem.target).astype(float)) if metric == "accuracy" else _f1(problem, guess)
+        return _accuracy(guess == problem.target) if metric == "accuracy" else _f1(problem, guess)
     if problem.task == "binary":
         if metric == "auc":
             return _auc(problem.target, _score(name, prediction))
@@ -208,7 +208,12 @@ def terms(metric: str, problem: Problem, prediction: Any, *, name: str = "y_pred
 
 def _mean_terms(loss: Floats) -> Terms:
     value = float(loss.mean())
-    return Terms(value, loss - value, max(loss.size - 1, 1))
+    return Terms(value, loss - value)
+
+
+def _accuracy(right: Bools) -> Terms:
+    value = float(right.mean())
+    return Terms(value, right.astype(np.float64) - value, right.size - 1)
 
 
 def r2_terms(y: Floats, prediction: Floats) -> Terms:
@@ -230,14 +235,14 @@ def r2_terms(y: Floats, prediction: Floats) -> Terms:
     spread *= lost
     spread -= error
     spread /= variance
-    return Terms(1.0 - lost, spread, y.size - 1)
+    return Terms(1.0 - lost, spread)
 
 
 def _rmse(y: Floats, prediction: Floats) -> Terms:
     square = (y - prediction) ** 2
     mean = float(square.mean())
     root = mean**0.5
-    return Terms(root, (square - mean) / (2 * root) if root > 0 else np.zeros_like(square), y.size - 1)
+    return Terms(root, (square - mean) / (2 * root) if root > 0 else np.zeros_like(square))
 
 
 def _mae(y: Floats, prediction: Floats) -> Terms:
@@ -297,7 +302,9 @@ def _f1(problem: Problem, guess: npt.NDArray[Any]) -> Terms:
 
 def _average(parts: list[Terms]) -> Terms:
     influence = np.sum([p.influence for p in parts], axis=0) / len(parts)
-    return Terms(float(np.mean([p.value for p in parts])), influence, min(p.df for p in parts))
+    return Terms(
+        float(np.mean([p.value for p in parts])), influence, min((p.df for p in parts if p.df is not None), default=None)
+    )
 
 
 def _multi_log_loss(codes: npt.NDArray[Any], p: Floats) -> Terms:
