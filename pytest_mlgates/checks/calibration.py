@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pytest_mlgates.checks.verdicts import at_most, check, limit, percent, rows_hint, worst
+from pytest_mlgates.checks.verdicts import at_most, check, limit, look, percent, rows_hint, worst
 from pytest_mlgates.errors import ConfigError
 from pytest_mlgates.results import GateResult, Verdict
 from pytest_mlgates.stats import (
     CalibrationError,
     NotEnough,
     Problem,
+    adjusted_confidence,
     arrays,
     calibration_error,
     group_codes,
@@ -42,6 +43,7 @@ class _Rules:
     max_oe_pass: float
     max_slice_gap: float
     confidence: float
+    passing: float
 
 
 @check(GATE)
@@ -59,6 +61,7 @@ def calibration(
     max_oe_pass: float = 3.0,
     max_slice_gap: float | None = None,
     confidence: float = 0.95,
+    looks: int = 1,
 ) -> GateResult:
     """Judge the calibration of probabilities or of a regressor's predictions.
 
@@ -83,6 +86,8 @@ def calibration(
         FAIL when a slice's mean gap is beyond this for certain; ``max_ece`` unless told.
     confidence
         Of each one-sided bound.
+    looks
+        How many candidates this holdout has judged, as in `performance`.
 
     Returns
     -------
@@ -106,6 +111,7 @@ def calibration(
         limit("max_oe_pass", max_oe_pass, above=1.0),
         gap,
         check_confidence(confidence),
+        adjusted_confidence(confidence, looks),
     )
     problem = Problem.of(task, y_true, positive=positive, classes=classes)
     outcome, prediction, extra = _top_label(problem, y_prob_or_pred, rules)
@@ -123,7 +129,7 @@ def calibration(
         found["skill"] = _skill(outcome, prediction, rules, task)
     if slices is not None:
         found["slices"] = _slices(outcome, prediction, slices, rules, task)
-    return _result(error, found, extra, rules)
+    return _result(error, found, extra, rules, looks)
 
 
 def _top_label(problem: Problem, prediction: Any, rules: _Rules) -> tuple[Any, npt.NDArray[np.float64], dict[str, Any]]:
@@ -144,7 +150,7 @@ def _top_label(problem: Problem, prediction: Any, rules: _Rules) -> tuple[Any, n
 
 
 def _ece(error: CalibrationError, rules: _Rules) -> Finding:
-    low, high = error.fail_bound(rules.confidence), error.pass_bound(rules.confidence)
+    low, high = error.fail_bound(rules.confidence), error.pass_bound(rules.passing)
     verdict = at_most(low, high, rules.max_ece)
     numbers = {
         "plug_in": error.plug_in,
@@ -179,7 +185,8 @@ def _observed_expected(outcome: Any, prediction: npt.NDArray[np.float64], rules:
             else f"actual totals are {ratio.value:.2f} × predicted"
         )
         return Verdict.FAIL, numbers, f"{times}: refit the intercept, check sampling weights of the training data"
-    if ratio.low < 1 / rules.max_oe_pass or ratio.high > rules.max_oe_pass:
+    passing = observed_expected(outcome, prediction, 2 * rules.passing - 1)
+    if passing.low < 1 / rules.max_oe_pass or passing.high > rules.max_oe_pass:
         told = f"{int(outcome.sum()):,} events are too few" if strict else "the totals are too uncertain"
         return (
             Verdict.INCONCLUSIVE,
@@ -230,7 +237,7 @@ def _slices(outcome: Any, prediction: npt.NDArray[np.float64], slices: Any, rule
     bad, open_ = [], []
     for label, rows_, mean_, se_ in parts:
         low = abs(mean_) - t_quantile(level, rows_ - 1) * se_
-        high = abs(mean_) + t_quantile(rules.confidence, rows_ - 1) * se_
+        high = abs(mean_) + t_quantile(rules.passing, rows_ - 1) * se_
         table[label] = {"n": rows_, "gap": mean_, "low": max(low, 0.0), "high": high}
         if low > rules.max_slice_gap:
             bad.append((low, f"{label}: actual {mean_:+.3f} off predicted, n={rows_:,}"))
@@ -243,20 +250,20 @@ def _slices(outcome: Any, prediction: npt.NDArray[np.float64], slices: Any, rule
     return verdict, numbers, "; ".join(told[:3])
 
 
-def _result(error: CalibrationError, found: dict[str, Finding], extra: dict[str, Any], rules: _Rules) -> GateResult:
+def _result(error: CalibrationError, found: dict[str, Finding], extra: dict[str, Any], rules: _Rules, looks: int) -> GateResult:
     verdict = worst(*(v for v, _, _ in found.values()))
-    low, high = error.fail_bound(rules.confidence), error.pass_bound(rules.confidence)
+    low, high = error.fail_bound(rules.confidence), error.pass_bound(rules.passing)
     estimate = min(max(error.debiased, low), high)
     hint = "; ".join(text for v, _, text in found.values() if v is verdict and text)
     sign = {Verdict.PASS: "≤", Verdict.FAIL: ">"}.get(found["ece"][0], "not settled against")
-    summary = f"ECE {estimate:.3f} ({low:.3f}–{high:.3f}) {sign} {rules.max_ece:.3f}; n={error.n:,}"
+    summary = f"ECE {estimate:.3f} ({low:.3f}–{high:.3f}) {sign} {rules.max_ece:.3f}; n={error.n:,}" + look(looks)
     if found["ece"][0] is not verdict:
         summary = f"{hint}; {summary}"
     table = error.bins
     details = extra | {name: {"verdict": v.value, **numbers} for name, (v, numbers, _) in found.items()}
     if "skill" in details:
         details["brier_skill"] = details["skill"]["estimate"]
-    details["confidence"] = rules.confidence
+    details |= {"confidence": rules.confidence, "pass_confidence": rules.passing}
     details["bins"] = [
         {"n": int(n), "predicted": float(p), "observed": float(o), "half_width": float(z_quantile(0.975) * s * table.unit)}
         for n, p, o, s in zip(table.rows, table.predicted, table.observed, table.gap_se, strict=True)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pytest_mlgates.checks.verdicts import at_least, at_most, check, limit, percent, rows_hint, skip, worst
+from pytest_mlgates.checks.verdicts import at_least, at_most, check, limit, look, percent, rows_hint, skip, worst
 from pytest_mlgates.errors import DataUnusable
 from pytest_mlgates.results import GateResult, Verdict
 from pytest_mlgates.stats import (
     NotEnough,
     Problem,
+    adjusted_confidence,
     arrays,
     error_ratio,
     group_codes,
@@ -40,6 +41,7 @@ class _Rules:
     min_group_rows: int
     max_missing: float
     confidence: float
+    passing: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ def fairness(
     min_group_rows: int = 10,
     max_missing: float = 0.02,
     confidence: float = 0.95,
+    looks: int = 1,
 ) -> GateResult:
     """Judge the demographic-parity ratio of every protected attribute.
 
@@ -93,6 +96,8 @@ def fairness(
         Rows without a value of the attribute are left out up to this share; beyond it the attribute is INCONCLUSIVE.
     confidence
         Of each one-sided bound; corrected for the number of groups.
+    looks
+        How many candidates this holdout has judged, as in `performance`.
 
     Returns
     -------
@@ -112,6 +117,7 @@ def fairness(
         int(limit("min_group_rows", min_group_rows)),
         limit("max_missing", max_missing, above=-1e-9, most=1.0),
         check_confidence(confidence),
+        adjusted_confidence(confidence, looks),
     )
     columns = named_columns(sensitive, "sensitive")
     if not columns:
@@ -124,7 +130,7 @@ def fairness(
     else:
         actual, selected = _selection(y_true, y_pred, task, positive, decision_threshold)
         found = [_judge_selection(name, values, actual, selected, rules) for name, values in columns.items()]
-    return _result(found, rules, "group RMSE ratio" if task == "regression" else "parity ratio")
+    return _result(found, rules, "group RMSE ratio" if task == "regression" else "parity ratio", looks)
 
 
 def _selection(
@@ -175,11 +181,11 @@ def _judge_selection(name: str, values: Any, actual: Any, selected: Any, rules: 
     ratio: Worst | None = None
     details: dict[str, Any] = {"n": n, "missing": actual.size - n, "groups": _group_rows(table)}
     try:
-        ratio = parity_ratio(table, rules.confidence)
+        ratio = _held(*(parity_ratio(table, level) for level in (rules.confidence, rules.passing)), side="low")
     except NotEnough as why:
         problem = problem or str(why)
-    tpr = rate_gap(names, table.true_positives, table.positives, rules.confidence)
-    fpr = rate_gap(names, table.false_positives, table.negatives, rules.confidence)
+    tpr = _rate_gap(names, table.true_positives, table.positives, rules)
+    fpr = _rate_gap(names, table.false_positives, table.negatives, rules)
     odds = max((g for g in (tpr, fpr) if g is not None), key=lambda g: g.value, default=None)
     details |= {
         "parity_ratio": ratio and ratio.value,
@@ -205,7 +211,7 @@ def _judge_error(name: str, values: Any, square: Any, rules: _Rules) -> _Attribu
     names, codes, problem = _groups(name, values, square.size, rules)
     n = int(np.count_nonzero(codes >= 0))
     try:
-        ratio = error_ratio(names, codes, square, rules.confidence)
+        ratio = _held(*(error_ratio(names, codes, square, level) for level in (rules.confidence, rules.passing)), side="low")
     except NotEnough as why:
         return _Attribute(name, Verdict.INCONCLUSIVE, None, n, problem or str(why), {"n": n})
     details = {"n": n, "error_ratio": ratio.value, "low": ratio.low, "high": ratio.high, "worst_pair": list(ratio.groups)}
@@ -213,6 +219,16 @@ def _judge_error(name: str, values: Any, square: Any, rules: _Rules) -> _Attribu
         return _Attribute(name, Verdict.INCONCLUSIVE, ratio, n, problem, details)
     verdict = at_least(ratio.low, ratio.high, rules.min_parity_ratio)
     return _Attribute(name, verdict, ratio, n, _hint(name, verdict, {"error ratio": verdict}, ratio, n, rules), details)
+
+
+def _held(found: Worst, passing: Worst, *, side: str) -> Worst:
+    """The bound that lets a candidate pass is the one corrected for the looks taken; the other stays."""
+    return dataclasses.replace(found, **{side: getattr(passing, side)})
+
+
+def _rate_gap(names: tuple[str, ...], hits: Any, trials: Any, rules: _Rules) -> Worst | None:
+    found, passing = (rate_gap(names, hits, trials, level) for level in (rules.confidence, rules.passing))
+    return None if found is None or passing is None else _held(found, passing, side="high")
 
 
 def _hint(name: str, verdict: Verdict, verdicts: Mapping[str, Verdict], ratio: Worst, n: int, rules: _Rules) -> str:
@@ -254,10 +270,14 @@ def _gap(gap: Worst | None) -> dict[str, Any] | None:
     return {"estimate": gap.value, "low": gap.low, "high": gap.high, "worst_pair": list(gap.groups)}
 
 
-def _result(found: list[_Attribute], rules: _Rules, label: str) -> GateResult:
+def _result(found: list[_Attribute], rules: _Rules, label: str, looks: int) -> GateResult:
     verdict = worst(*(a.verdict for a in found))
     decisive = min((a for a in found if a.verdict is verdict), key=lambda a: a.ratio.low if a.ratio is not None else -1.0)
-    details = {"attributes": {a.name: {"verdict": a.verdict.value, **a.details} for a in found}, "confidence": rules.confidence}
+    details = {
+        "attributes": {a.name: {"verdict": a.verdict.value, **a.details} for a in found},
+        "confidence": rules.confidence,
+        "pass_confidence": rules.passing,
+    }
     method = f"{label}, log-ratio over all pairs of groups"
     hint = "; ".join(a.hint for a in found if a.verdict is verdict and a.hint)
     ratio, threshold = decisive.ratio, rules.min_parity_ratio
@@ -271,6 +291,6 @@ def _result(found: list[_Attribute], rules: _Rules, label: str) -> GateResult:
         sign = "beside"  # the parity ratio holds, one of the gaps does not: the hint names it
     summary = (
         f"{label} {ratio.value:.3f} ({percent(rules.confidence)} bounds {ratio.low:.3f}–{ratio.high:.3f}) {sign} {threshold:g}"
-        f" for {decisive.name} ({ratio.groups[0]} / {ratio.groups[1]}); n={decisive.n:,}"
+        f" for {decisive.name} ({ratio.groups[0]} / {ratio.groups[1]}); n={decisive.n:,}" + look(looks)
     )
     return GateResult(GATE, verdict, ratio.value, ratio.low, ratio.high, threshold, decisive.n, method, hint, summary, details)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pytest_mlgates.checks.verdicts import at_most, check, limit, number, percent, rows_hint, worst
+from pytest_mlgates.checks.verdicts import at_most, check, limit, look, number, percent, rows_hint, worst
 from pytest_mlgates.errors import DataUnusable
 from pytest_mlgates.results import GateResult, Verdict
 from pytest_mlgates.stats import (
     Measured,
     NotEnough,
+    adjusted_confidence,
     arrays,
     from_influence,
     group_codes,
@@ -70,6 +71,7 @@ def holdout(
     higher_is_better: bool = True,
     max_train_gap: float | None = None,
     confidence: float = 0.95,
+    looks: int = 1,
 ) -> GateResult:
     """Judge predictions against expected ones, and the holdout against the training data.
 
@@ -102,6 +104,8 @@ def holdout(
         ``max_train_gap`` (0.25 for scores, 0.75 for errors unless told).
     confidence
         Of each one-sided bound.
+    looks
+        How many candidates this holdout has judged, as in `performance`.
 
     Returns
     -------
@@ -115,7 +119,7 @@ def holdout(
         Settings that make no sense.
     """
     max_gap = limit("max_gap", max_gap)
-    check_confidence(confidence)
+    passing = adjusted_confidence(check_confidence(confidence), looks)
     found: dict[str, _Finding] = {}
     gap: _Gap | None = None
     prediction = arrays.finite("y_pred", y_pred, columns=True)
@@ -124,11 +128,13 @@ def holdout(
         if exact:
             found["same_predictions"] = _same(gap, rtol, np.asarray(expected_pred, dtype=np.float64))
         else:
-            found["mean_gap"] = _mean_gap(gap, max_gap, confidence)
+            found["mean_gap"] = _mean_gap(gap, max_gap, confidence, passing)
             found["tail_gap"] = _tail_gap(gap, limit("max_tail_gap", max_tail_gap or 10 * max_gap), confidence)
             if decision_threshold is not None:
                 most = limit("max_flips", max_flips or max_gap, most=1.0)
-                found["flips"] = _flips(prediction, np.asarray(expected_pred, float), decision_threshold, most, confidence)
+                found["flips"] = _flips(
+                    prediction, np.asarray(expected_pred, float), decision_threshold, most, confidence, passing
+                )
             if slices is not None:
                 found["slices"] = _slices(gap, slices, limit("max_slice_gap", max_slice_gap or 2 * max_gap), confidence)
     if train_hashes is not None and holdout_hashes is not None:
@@ -139,7 +145,7 @@ def holdout(
         found["time_order"] = _time_order(*moments)
     if train_score is not None and holdout_score is not None:
         found["train_gap"] = _train_gap(train_score, holdout_score, higher_is_better, max_train_gap)
-    return _result(prediction.shape[0], gap, found, max_gap, exact, rtol, confidence)
+    return _result(prediction.shape[0], gap, found, max_gap, exact, rtol, confidence, looks)
 
 
 def _gap(prediction: arrays.Floats, expected: arrays.Floats, y_true: Any) -> _Gap:
@@ -182,10 +188,10 @@ def _same(gap: _Gap, rtol: float, expected: arrays.Floats) -> _Finding:
     )
 
 
-def _mean_gap(gap: _Gap, max_gap: float, confidence: float) -> _Finding:
+def _mean_gap(gap: _Gap, max_gap: float, confidence: float, passing: float) -> _Finding:
     if not gap.unit:
         raise NotEnough("expected predictions and outcomes are constant: a gap in their standard deviations is undefined")
-    low, high = max(0.0, gap.mean.bound(confidence, upper=False)), gap.mean.bound(confidence, upper=True)
+    low, high = max(0.0, gap.mean.bound(confidence, upper=False)), gap.mean.bound(passing, upper=True)
     verdict = at_most(low, high, max_gap)
     hint = ""
     if verdict is Verdict.FAIL:
@@ -207,7 +213,9 @@ def _tail_gap(gap: _Gap, most: float, confidence: float) -> _Finding:
     return _Finding(Verdict.PASS, numbers)
 
 
-def _flips(prediction: arrays.Floats, expected: arrays.Floats, threshold: float, most: float, confidence: float) -> _Finding:
+def _flips(
+    prediction: arrays.Floats, expected: arrays.Floats, threshold: float, most: float, confidence: float, passing: float
+) -> _Finding:
     from pytest_mlgates.stats import share_bounds
 
     if prediction.ndim == 2:
@@ -215,7 +223,7 @@ def _flips(prediction: arrays.Floats, expected: arrays.Floats, threshold: float,
     else:
         flipped = (prediction >= threshold) != (expected >= threshold)
     count = int(np.count_nonzero(flipped))
-    low, high = share_bounds(count, flipped.size, confidence)
+    low, high = share_bounds(count, flipped.size, confidence)[0], share_bounds(count, flipped.size, passing)[1]
     verdict = at_most(low, high, most)
     hint = f"{count:,} of {flipped.size:,} decisions flip" if verdict is not Verdict.PASS else ""
     return _Finding(verdict, {"estimate": count / flipped.size, "low": low, "high": high, "max": most}, hint)
@@ -302,7 +310,14 @@ def _train_gap(train: float, held: float, higher_is_better: bool, most: float | 
 
 
 def _result(
-    n: int, gap: _Gap | None, found: dict[str, _Finding], max_gap: float, exact: bool, rtol: float, confidence: float
+    n: int,
+    gap: _Gap | None,
+    found: dict[str, _Finding],
+    max_gap: float,
+    exact: bool,
+    rtol: float,
+    confidence: float,
+    looks: int,
 ) -> GateResult:
     details = {
         "findings": {name: {"verdict": f.verdict.value, **f.numbers} for name, f in found.items()},
@@ -325,6 +340,7 @@ def _result(
         estimate, low, high = numbers["estimate"], numbers["low"], numbers["high"]
         sign = {Verdict.PASS: "≤", Verdict.FAIL: ">"}.get(found["mean_gap"].verdict, "not settled against")
         summary = f"mean gap {estimate:.3f} sd ({percent(confidence)} bounds {low:.3f}–{high:.3f}) {sign} {max_gap:g}; n={n:,}"
+        summary += look(looks)
         method = gap.mean.method
     others = [f.hint for name, f in found.items() if f.verdict is verdict and name not in ("same_predictions", "mean_gap")]
     if verdict is not Verdict.PASS and any(others):

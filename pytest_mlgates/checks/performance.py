@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from pytest_mlgates.checks import pictures
-from pytest_mlgates.checks.verdicts import at_least, at_most, check, number, percent, rows_hint, skip, worst
+from pytest_mlgates.checks.verdicts import at_least, at_most, check, look, number, percent, rows_hint, skip, worst
 from pytest_mlgates.errors import ConfigError
 from pytest_mlgates.results import GateResult, Verdict
 from pytest_mlgates.stats import Comparison, NotEnough, Problem, adjusted_confidence, compare, infer_task, rows_to_settle
@@ -158,7 +158,7 @@ def _summary(found: Comparison, decisive: _Condition, confidence: float, looks: 
         told = f" ({number(decisive.threshold)}; {kind} {number(decisive.low)}–{number(decisive.high)})"
     return (
         f"{found.metric.label} {number(own.value)} ({percent(confidence)} CI {number(own.low)}–{number(own.high)}) "
-        f"{sign} {decisive.words}{told}; n={own.n:,}" + (f"; look {looks} at this holdout" if looks > 1 else "")
+        f"{sign} {decisive.words}{told}; n={own.n:,}" + look(looks)
     )
 
 

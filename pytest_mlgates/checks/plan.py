@@ -86,8 +86,8 @@ def plan(
     y_true, y_pred, baseline_pred, sensitive
         As the checks take them.
     performance, holdout, fairness, latency, calibration
-        Thresholds in force, as keyword arguments of the checks; ``None`` leaves a gate out. ``looks`` among those of
-        performance corrects what it needs to pass, as in the check.
+        Thresholds in force, as keyword arguments of the checks; ``None`` leaves a gate out. ``looks`` among them corrects
+        what a gate needs to pass, as in the check.
     confidence
         Of each one-sided bound.
     power
@@ -106,17 +106,20 @@ def plan(
     task = task or infer_task(rules.get("metric", "r2"), y_true)
     problem = Problem.of(task, y_true, positive=positive)
     out: list[PlanRow] = []
+
+    def passing(rules: Mapping[str, Any]) -> float:
+        return z_quantile(adjusted_confidence(confidence, int(rules.get("looks", 1)))) + z_quantile(power)
+
     if performance is not None:
-        passing = z_quantile(adjusted_confidence(confidence, int(rules.get("looks", 1)))) + z_quantile(power)
-        out += _performance(problem, y_pred, baseline_pred, rules, reach, passing)
+        out += _performance(problem, y_pred, baseline_pred, rules, reach, passing(rules))
     if holdout is not None:
         out += _holdout(len(arrays.raw("y_true", y_true)), holdout, power)
     if fairness is not None and task != "regression":
-        out += _fairness(y_pred, problem, sensitive, fairness, reach)
+        out += _fairness(y_pred, problem, sensitive, fairness, reach, passing(fairness))
     if latency is not None:
         out.append(_latency(latency, confidence, power))
     if calibration is not None and task != "multiclass":
-        out.append(_calibration(problem, y_pred, calibration, reach))
+        out.append(_calibration(problem, y_pred, calibration, reach, passing(calibration)))
     return tuple(out)
 
 
@@ -214,7 +217,9 @@ def _detectable(
     return (threshold - reach * se if found.metric.higher_is_better else threshold + reach * se), se
 
 
-def _fairness(y_pred: Any, problem: Problem, sensitive: Any, rules: Mapping[str, Any], reach: float) -> list[PlanRow]:
+def _fairness(
+    y_pred: Any, problem: Problem, sensitive: Any, rules: Mapping[str, Any], reach: float, passing: float
+) -> list[PlanRow]:
     from pytest_mlgates.stats.metrics import hard_labels
 
     least = float(rules.get("min_parity_ratio", 0.8))
@@ -231,14 +236,14 @@ def _fairness(y_pred: Any, problem: Problem, sensitive: Any, rules: Mapping[str,
         se = math.sqrt(sum((1 - rate) / (max(n, 1) * rate) for n in small))
         n, spread = int(rows.sum()), reach * se
         detectable = least * math.exp(-spread)
-        to_pass, to_detect = _rows(n, spread, -math.log(least)), _rows(n, spread, -math.log(least))
+        to_pass, to_detect = _rows(n, passing * se, -math.log(least)), _rows(n, spread, -math.log(least))
         smallest = f"smallest group {int(small[0]):,}"
         words = f"fails a parity ratio below {detectable:.2f} ({smallest}); equal treatment passes on {_told(to_pass)}"
         out.append(PlanRow("fairness", f"parity of {name}", n, detectable, least, to_pass, to_detect, words))
     return out
 
 
-def _calibration(problem: Problem, y_pred: Any, rules: Mapping[str, Any], reach: float) -> PlanRow:
+def _calibration(problem: Problem, y_pred: Any, rules: Mapping[str, Any], reach: float, passing: float) -> PlanRow:
     most, bins = float(rules.get("max_ece", 0.10)), int(rules.get("bins", 10))
     if problem.task == "regression":
         table = quantile_bins(problem.target, arrays.finite("y_pred", y_pred), bins)
@@ -248,7 +253,7 @@ def _calibration(problem: Problem, y_pred: Any, rules: Mapping[str, Any], reach:
     weight = table.rows / table.rows.sum()
     bias = float(weight @ folded_mean(np.zeros(weight.size), table.gap_se))  # plug-in error of a calibrated model
     detectable = most + reach * error.debiased_se
-    to_pass = _rows(error.n, bias + reach * error.se, most)
+    to_pass = _rows(error.n, bias + passing * error.se, most)
     to_detect = _rows(error.n, reach * error.debiased_se, most)
     words = f"fails a calibration error above {detectable:.3f}; a calibrated model passes on {_told(to_pass)}"
     return PlanRow("calibration", f"ECE, {bins} bins", error.n, detectable, most, to_pass, to_detect, words)

@@ -102,6 +102,11 @@ def percent(confidence: float) -> str:
     return f"{confidence * 100:.4g}%"
 
 
+def look(looks: int) -> str:
+    """Say that the bound that lets a candidate pass was corrected for earlier looks at the holdout."""
+    return f"; look {looks} at this holdout" if looks > 1 else ""
+
+
 def rows_hint(needed: int | None) -> str:
     """Say how many rows would settle an INCONCLUSIVE verdict."""
     if needed is None:

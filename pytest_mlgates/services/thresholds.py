@@ -33,9 +33,15 @@ def arguments_of(settings: ModelSettings, *, looks: int = 1) -> Arguments:
             "max_overlap": gates.holdout.max_shared_rows,
             "max_train_gap": gates.holdout.max_train_gap,
             "confidence": confidence,
+            "looks": looks,
         },
         "latency": {"p99_max": gates.latency.p99_max_ms / 1000},
-        "calibration": {"max_ece": gates.calibration.max_ece, "bins": gates.calibration.bins, "confidence": confidence},
+        "calibration": {
+            "max_ece": gates.calibration.max_ece,
+            "bins": gates.calibration.bins,
+            "confidence": confidence,
+            "looks": looks,
+        },
     }
     if settings.regulated:
         found["fairness"] = {
@@ -43,5 +49,6 @@ def arguments_of(settings: ModelSettings, *, looks: int = 1) -> Arguments:
             "max_tpr_gap": gates.fairness.max_tpr_gap,
             "decision_threshold": gates.fairness.cutoff,
             "confidence": confidence,
+            "looks": looks,
         }
     return found
