@@ -24,7 +24,7 @@ from pytest_mlgates.stats import share_bounds
 
 REPETITIONS = {
     "quick": (200, 200, 100, 40, 10),
-    "default": (1_000, 1_000, 500, 100, 30),
+    "default": (1_000, 1_000, 500, 200, 100),
     "full": (4_000, 4_000, 2_000, 500, 100),
 }
 MOST_FALSE_FAIL = 0.05

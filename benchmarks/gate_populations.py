@@ -65,6 +65,46 @@ def loss_pair(rng: Rng, n: int, temperature: float) -> dict[str, Any]:
     return {"y": y, "c": 1 / (1 + np.exp(-temperature * logit)), "b": 1 / (1 + np.exp(-logit))}
 
 
+def label_pair(rng: Rng, n: int, hit: float, baseline_hit: float, false_alarm: float | None = None) -> dict[str, Any]:
+    """Labels, 20 % positive. Each model is right with probability ``hit``, or, where ``false_alarm`` is told, finds that share of
+    the positives and calls so many negatives positive; the two models are right on mostly the same rows (0.8 of the luck shared)."""
+    y = rng.random(n) < 0.2
+    common = rng.normal(size=n)
+
+    def predict(share: float) -> np.ndarray:
+        luck = sps.norm.cdf(np.sqrt(0.8) * common + np.sqrt(0.2) * rng.normal(size=n))
+        return luck < np.where(y, share, false_alarm) if false_alarm is not None else np.where(luck < share, y, ~y)
+
+    return {"y": y, "c": predict(hit), "b": predict(baseline_hit)}
+
+
+def three_classes(rng: Rng, n: int, temperature: float) -> dict[str, Any]:
+    """Three classes; a calibrated baseline and a candidate whose logits are multiplied by ``temperature``."""
+    logits = rng.normal((0.4, 0.0, -0.4), 1.2, (n, 3))
+
+    def soft(z: np.ndarray) -> np.ndarray:
+        weights = np.exp(z - z.max(axis=1, keepdims=True))
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+    y = (soft(logits).cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+    return {"y": y, "c": soft(temperature * logits), "b": soft(logits)}
+
+
+def skewed_pair(rng: Rng, n: int, worse: float) -> dict[str, Any]:
+    """Amounts with a long right tail; errors grow with them, the candidate's by the factor ``worse``."""
+    mean = rng.gamma(2.0, 50.0, n) + 20
+    common = rng.normal(size=n)
+
+    def error() -> np.ndarray:
+        return np.asarray(0.3 * mean * (np.sqrt(0.8) * common + np.sqrt(0.2) * rng.normal(size=n)))
+
+    return {"y": mean, "c": mean + worse * error(), "b": mean + error()}
+
+
+def f1_of(y: np.ndarray, p: np.ndarray) -> float:
+    return 2 * float((p & y).sum()) / float(p.sum() + y.sum())
+
+
 def r2_of(y: np.ndarray, p: np.ndarray) -> float:
     return 1 - float(((y - p) ** 2).mean() / y.var())
 
@@ -95,6 +135,15 @@ def naive_log_loss(y: Any, c: Any, b: Any) -> bool:
     return loss(c) <= loss(b) / 0.95
 
 
+def at_least_share(value: Callable[[Any, Any], float]) -> Callable[..., bool]:
+    return lambda y, c, b: value(y, c) >= 0.95 * value(y, b)
+
+
+def at_most_over(value: Callable[[Any, Any], float]) -> Callable[..., bool]:
+    """The rule put right for errors, without an interval."""
+    return lambda y, c, b: value(y, c) <= value(y, b) / 0.95
+
+
 def performance(metric: str, **kw: Any) -> Callable[..., GateResult]:
     return lambda y, c, b: checks.performance(y, c, b, metric=metric, **kw)
 
@@ -104,6 +153,11 @@ def performance_cells() -> list[Cell]:
         return Cell("performance", name, good, draw, performance(metric, **kw), naive)
 
     pair = regression_pair
+    mae = at_most_over(lambda y, p: float(np.abs(y - p).mean()))
+    mape = at_most_over(lambda y, p: float(np.abs(1 - p / y).mean()))
+    right = at_least_share(lambda y, p: float((y == p).mean()))
+    brier = at_most_over(lambda y, p: float(((y - p) ** 2).mean()))
+    many_log_loss = at_most_over(lambda y, p: float(-np.log(p[np.arange(y.size), y]).mean()))
     return [
         cell("R² 0.2, equal, unrelated errors", True, lambda g, n: pair(g, n, 0.2, 0.2), "r2", naive_r2),
         cell("R² 0.7, equal, errors 0.8 shared", True, lambda g, n: pair(g, n, 0.7, 0.7, 0.8), "r2", naive_r2),
@@ -117,6 +171,27 @@ def performance_cells() -> list[Cell]:
         cell("RMSE, 6 % worse", False, lambda g, n: pair(g, n, 0.438, 0.5, 0.8), "rmse", naive_rmse),
         cell("log-loss, equal", True, lambda g, n: loss_pair(g, n, 1.0), "log_loss", naive_log_loss),
         cell("log-loss, overconfident × 2", False, lambda g, n: loss_pair(g, n, 2.0), "log_loss", naive_log_loss),
+        cell("RMSE of a skewed target, equal", True, lambda g, n: skewed_pair(g, n, 1.0), "rmse", naive_rmse),
+        cell("RMSE of a skewed target, 6 % worse", False, lambda g, n: skewed_pair(g, n, 1 / 0.94), "rmse", naive_rmse),
+        cell("MAE, equal", True, lambda g, n: skewed_pair(g, n, 1.0), "mae", mae),
+        cell("MAE, 6 % worse", False, lambda g, n: skewed_pair(g, n, 1 / 0.94), "mae", mae),
+        cell("MAPE, equal", True, lambda g, n: skewed_pair(g, n, 1.0), "mape", mape),
+        cell("MAPE, 6 % worse", False, lambda g, n: skewed_pair(g, n, 1 / 0.94), "mape", mape),
+        cell("accuracy 0.8, equal", True, lambda g, n: label_pair(g, n, 0.8, 0.8), "accuracy", right),
+        cell("accuracy 0.8 × 0.94", False, lambda g, n: label_pair(g, n, 0.752, 0.8), "accuracy", right),
+        cell("F1 0.8, equal, 20 % positive", True, lambda g, n: label_pair(g, n, 0.8, 0.8, 0.05), "f1", at_least_share(f1_of)),
+        # F1 = 0.4 t / (0.2 t + 0.04 + 0.2), which is 0.752 at t = 0.7231
+        cell("F1 0.8 × 0.94", False, lambda g, n: label_pair(g, n, 0.7231, 0.8, 0.05), "f1", at_least_share(f1_of)),
+        cell("Brier score, equal", True, lambda g, n: loss_pair(g, n, 1.0), "brier", brier),
+        cell("Brier score, overconfident × 2", False, lambda g, n: loss_pair(g, n, 2.0), "brier", brier),
+        cell("three classes, log-loss, equal", True, lambda g, n: three_classes(g, n, 1.0), "log_loss", many_log_loss),
+        cell(
+            "three classes, log-loss, overconfident × 2",
+            False,
+            lambda g, n: three_classes(g, n, 2.0),
+            "log_loss",
+            many_log_loss,
+        ),
         cell(
             "R² floor 0.60, true 0.64",
             True,
@@ -173,7 +248,7 @@ def holdout_cells() -> list[Cell]:
         return checks.holdout(now, expected, y_true=y, train_hashes=train, holdout_hashes=held)
 
     def cell(name: str, good: bool, how: str, ours: Any, mean: float = 5.0) -> Cell:
-        return Cell("holdout", name, good, lambda g, n: stored(g, n, how, mean), ours, naive_holdout, (100, 300, 1_000, 10_000))
+        return Cell("holdout", name, good, lambda g, n: stored(g, n, how, mean), ours, naive_holdout)
 
     return [
         cell("same version, float32 round trip", True, "float32", same),
