@@ -66,8 +66,11 @@ def loss_pair(rng: Rng, n: int, temperature: float) -> dict[str, Any]:
 
 
 def label_pair(rng: Rng, n: int, hit: float, baseline_hit: float, false_alarm: float | None = None) -> dict[str, Any]:
-    """Labels, 20 % positive. Each model is right with probability ``hit``, or, where ``false_alarm`` is told, finds that share of
-    the positives and calls so many negatives positive; the two models are right on mostly the same rows (0.8 of the luck shared)."""
+    """Labels, 20 % positive, on which two models are right on mostly the same rows (0.8 of the luck shared).
+
+    Each is right with probability ``hit``; where ``false_alarm`` is told it finds that share of the positives, and calls
+    so many negatives positive.
+    """
     y = rng.random(n) < 0.2
     common = rng.normal(size=n)
 
