@@ -83,11 +83,17 @@ class RegistrySource:
         return load_folder(Path(target.folder), label)
 
     def follow(self, state: RoutesFile) -> None:
-        """Look at the registry in a process of its own; a SQLite registry only when its file has changed, others every minute."""
+        """Look at the registry; where it may have moved, in a process of its own that imports MLflow.
+
+        A SQLite registry is looked at when its file has changed (gates, runs and other models change it too), others every minute.
+        """
         looked = self._stamp()
         if looked == self._looked:
             return
-        self._ask("advance", state)
+        routes = state.read()
+        found = look_up(self._project.settings.tracking_uri, routes.model, routes.selector)
+        if found is None or [t.version for t in routes.targets] != [found[0]]:
+            self._ask("advance", state)
         self._looked = looked
 
     def _ask(self, question: str, state: RoutesFile) -> None:
