@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats as sps
 
 from pytest_mlgates.errors import DataUnusable
 from pytest_mlgates.stats import arrays
 from pytest_mlgates.stats.arrays import Bools, Floats, Ints, NotEnough
-from pytest_mlgates.stats.interval import z_quantile
+from pytest_mlgates.stats.interval import skew_bound, t_quantile, z_quantile
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,7 +127,12 @@ def parity_ratio(table: GroupTable, confidence: float = 0.95, near_only: bool = 
     share = (table.selected + 2) / (table.rows + 4)
     variances = np.where(table.selected == table.rows, (1 - share) / share / (table.rows + 4), variances)
     value = float(rates.min() / rates.max())
-    return worst_log_ratio(value, table.names, logs, variances, confidence, near_only)
+
+    def reach(level: float) -> tuple[Floats, Floats]:
+        half = z_quantile(level) * np.sqrt(variances)
+        return half, half
+
+    return worst_log_ratio(value, table.names, logs, reach, confidence, near_only)
 
 
 def error_ratio(
@@ -138,7 +144,8 @@ def error_ratio(
 ) -> Worst:
     """Return the ratio of the smallest group RMSE to the largest, for regressors.
 
-    Delta method on log RMSE per group: var(e²) / (4 n mean(e²)²); bounds over pairs as in `parity_ratio`.
+    Each group's mean square has the bounds of `skew_bound`; those of a ratio of two are put together from theirs (Zou and
+    Donner 2008: the distances of each to its bound, squared and summed, on the log scale); over pairs as in `parity_ratio`.
 
     Raises
     ------
@@ -155,24 +162,52 @@ def error_ratio(
     mean = np.bincount(kept, error, len(names)) / rows
     if mean.min() <= 0:
         raise NotEnough(f"group {names[int(mean.argmin())]!r} has no error at all, a ratio of errors is undefined")
-    spread = np.maximum(np.bincount(kept, error * error, len(names)) / rows - mean**2, 0) * rows / (rows - 1)
+    away = error - mean[kept]
+    second, third, fourth = (np.bincount(kept, away**power, len(names)) / rows for power in (2, 3, 4))
+    se = np.sqrt(second / (rows - 1))
+    varied = np.where(second > 0, second, 1.0)
+    kurtosis = np.where(second > 0, fourth / varied**2, 1.0)
+    df = rows - 1
+    skew = third / varied**1.5 / np.sqrt(rows)
+    logs = 0.5 * np.log(mean)
+
+    def reach(level: float) -> tuple[Floats, Floats]:
+        quantile = np.array([t_quantile(level, float(d)) for d in np.maximum(df, 1.0)])
+        below, above = (skew_bound(mean, se, skew, side * quantile) for side in (-1, 1))
+        return logs - 0.5 * np.log(np.maximum(below, 1e-300)), 0.5 * np.log(above) - logs
+
     value = math.sqrt(float(mean.min() / mean.max()))
-    return worst_log_ratio(value, names, 0.5 * np.log(mean), spread / (4 * rows * mean**2), confidence, near_only)
+    return worst_log_ratio(value, names, logs, reach, confidence, near_only)
 
 
 def worst_log_ratio(
-    value: float, names: tuple[str, ...], logs: Floats, variances: Floats, confidence: float, near_only: bool = False
+    value: float,
+    names: tuple[str, ...],
+    logs: Floats,
+    reach: Callable[[float], tuple[Floats, Floats]],
+    confidence: float,
+    near_only: bool = False,
 ) -> Worst:
-    """Return bounds of the smallest ratio over all ordered pairs of groups, from independent log values and variances."""
+    """Return bounds of the smallest ratio over all ordered pairs of groups.
+
+    Parameters
+    ----------
+    logs : ndarray, shape (groups,)
+        Logarithm of each group's value; groups are independent.
+    reach
+        How far below and above its value each group's one-sided bounds lie at a confidence, on the log scale.
+    """
     size = len(names)
     pairs = size * (size - 1) / 2
     gap = logs[:, None] - logs[None, :]
-    se = np.sqrt(variances[:, None] + variances[None, :])
     off = ~np.eye(size, dtype=bool)
     if near_only:
-        pairs = _near(gap[off], se[off], gap[off].argmin())
-    low = float(np.exp((gap - z_quantile(confidence) * se)[off].min()))
-    high = float(np.exp((gap + z_quantile(1 - (1 - confidence) / pairs) * se)[off].min()))
+        one = np.mean(reach(float(sps.norm.cdf(1))), axis=0)  # about a standard error
+        pairs = _near(gap[off], np.hypot(one[:, None], one[None, :])[off], gap[off].argmin())
+    below, above = reach(confidence)
+    low = float(np.exp((gap - np.hypot(below[:, None], above[None, :]))[off].min()))
+    below, above = reach(1 - (1 - confidence) / pairs)
+    high = float(np.exp((gap + np.hypot(above[:, None], below[None, :]))[off].min()))
     worse, better = int(logs.argmin()), int(logs.argmax())
     return Worst(value, min(low, value), max(min(high, 1.0), value), (names[worse], names[better]))
 

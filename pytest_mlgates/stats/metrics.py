@@ -72,7 +72,7 @@ METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         Metric("r2", "R²", True, 0.0, ("regression",), "R², paired delta method", "lack"),
-        Metric("rmse", "RMSE", False, None, ("regression",), "RMSE, paired delta method", "log"),
+        Metric("rmse", "RMSE", False, None, ("regression",), "RMSE, paired delta method", "square"),
         Metric("mae", "MAE", False, None, ("regression",), "MAE, paired delta method", "log"),
         Metric("mape", "MAPE", False, None, ("regression",), "MAPE, paired delta method", "log"),
         Metric("auc", "AUC", True, 0.5, _CLASSES, "AUC, paired DeLong", "unit"),

@@ -44,7 +44,9 @@ def race(world: World, name: str = MODEL, versions: list[str] = VERSIONS) -> Non
     made_way = [r.event.version for r in rows if r.event.state == "committed" and r.event.to_stage == "Archived"]
     assert sorted(won) == sorted(versions)
     assert made_way == won[:-1]
-    assert [r.event.state for r in rows].count("intent") == len(versions)
+    # on a machine that stands still for a while a lease runs out: its intent is settled by the next, and its owner begins again
+    states = [r.event.state for r in rows]
+    assert states.count("intent") == len(versions) + states.count("aborted")
     assert world.stages(name)[won[-1]] == "Production"
     assert world.problems(name) == []
 
