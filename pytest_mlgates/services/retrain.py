@@ -22,6 +22,7 @@ from pytest_mlgates.results import GateResult, Verdict
 from pytest_mlgates.services import evidence_store
 from pytest_mlgates.services.crash import crash_point
 from pytest_mlgates.services.promote import promote
+from pytest_mlgates.services.reconcile import reconcile
 
 if TYPE_CHECKING:
     from pytest_mlgates.config import Settings
@@ -154,6 +155,10 @@ def _retrain(
         made = train(trigger.tags)
         crash_point("retrain-after-train")
         version = registry.get(name, made)
+    else:
+        # an earlier start may have died between the registry's move and the audit's closing row
+        reconcile(registry, audit, name, stage_mode=settings.policy.stage_mode)
+        version = registry.get(name, version.version)
     results: tuple[GateResult, ...] = ()
     if version.stage not in _SETTLED_STAGES:
         if not _judged(registry, version):

@@ -201,10 +201,12 @@ def _compare_scorer(name: str, problem: Problem, y_pred: Any, baseline_pred: Any
     values = [chosen.value(target, p) for p in predictions]
     drawn = bootstrap.replicates(chosen, target, predictions, seed)
 
-    def measured(value: float, series: arrays.Floats) -> Measured:
-        return Measured(value, float(series.std(ddof=1)), target.size, target.size - 1, metric.method)
+    def measured(value: float, series: arrays.Floats, scale: str = "linear") -> Measured:
+        return Measured(value, float(series.std(ddof=1)), target.size, target.size - 1, metric.method, scale)
 
-    candidate = measured(values[0], drawn[:, 0])
+    # shares of a classifier, such as average precision, are closer to normal on the log-odds
+    share = problem.task != "regression" and metric.higher_is_better and 0 < drawn.min() and drawn.max() < 1
+    candidate = measured(values[0], drawn[:, 0], "unit" if share else "linear")
     if baseline_pred is None:
         return Comparison(metric, candidate)
     threshold, slope, absolute = held_to(metric, values[1], min_ratio)

@@ -215,7 +215,11 @@ def test_a_retraining_killed_at_any_moment_ends_as_one(tmp_path, migrated, sink,
     assert len({r["body"] for r in sink.requests}) == 1
 
 
-@pytest.mark.parametrize("point", some(CRASH_POINTS, [2, 6]))
+PROMOTION_POINTS = ("after-intent", "lease-held", "before-stage", "after-stage", "before-committed", "after-committed")
+"""Of the promotion within it: killed past ``after-stage`` the version is in Staging, and the audit does not say so yet."""
+
+
+@pytest.mark.parametrize("point", some([*CRASH_POINTS, *PROMOTION_POINTS], [2, 6, 13]))
 def test_a_killed_retraining_makes_one_version_one_promotion_and_one_message(tmp_path, migrated, sink, point) -> None:
     world = World.make(tmp_path / "project", migrated, policy=ALERTS)
     world.add_version()
