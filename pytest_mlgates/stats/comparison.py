@@ -205,7 +205,7 @@ def _compare_scorer(name: str, problem: Problem, y_pred: Any, baseline_pred: Any
         return Measured(value, float(series.std(ddof=1)), target.size, target.size - 1, metric.method, scale)
 
     # shares of a classifier, such as average precision, are closer to normal on the log-odds
-    share = problem.task != "regression" and metric.higher_is_better and 0 < drawn.min() and drawn.max() < 1
+    share = problem.task != "regression" and metric.higher_is_better and drawn.min() > 0 and drawn.max() < 1
     candidate = measured(values[0], drawn[:, 0], "unit" if share else "linear")
     if baseline_pred is None:
         return Comparison(metric, candidate)

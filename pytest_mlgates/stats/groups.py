@@ -163,16 +163,14 @@ def error_ratio(
     if mean.min() <= 0:
         raise NotEnough(f"group {names[int(mean.argmin())]!r} has no error at all, a ratio of errors is undefined")
     away = error - mean[kept]
-    second, third, fourth = (np.bincount(kept, away**power, len(names)) / rows for power in (2, 3, 4))
+    second, third = (np.bincount(kept, away**power, len(names)) / rows for power in (2, 3))
     se = np.sqrt(second / (rows - 1))
     varied = np.where(second > 0, second, 1.0)
-    kurtosis = np.where(second > 0, fourth / varied**2, 1.0)
-    df = rows - 1
     skew = third / varied**1.5 / np.sqrt(rows)
     logs = 0.5 * np.log(mean)
 
     def reach(level: float) -> tuple[Floats, Floats]:
-        quantile = np.array([t_quantile(level, float(d)) for d in np.maximum(df, 1.0)])
+        quantile = np.array([t_quantile(level, float(d)) for d in rows - 1])
         below, above = (skew_bound(mean, se, skew, side * quantile) for side in (-1, 1))
         return logs - 0.5 * np.log(np.maximum(below, 1e-300)), 0.5 * np.log(above) - logs
 
