@@ -35,7 +35,7 @@ SCENARIOS = [
     ("the same, heavy-tailed shocks", 0.5, "each ar 0.4 heavy", ("<=", 0.05), None),
     ("equal models, AR(1) 0.6", 0.5, "ar 0.6", None, None),
     ("slightly worse (wins 45 %)", 0.45, "normal", ("<=", 0.05), None),
-    ("wins 60 %, but loses twice as much", 0.6, "costly", None, None),
+    ("wins 60 %, but loses twice as much", 0.6, "costly", ("<=", 0.10), None),
     ("wins 60 %", 0.6, "normal", (">=", 0.90), None),
     ("wins 60 %, heavy tails", 0.6, "t3", (">=", 0.90), None),
     ("wins 60 %, wins of one size", 0.6, "fixed", (">=", 0.90), None),

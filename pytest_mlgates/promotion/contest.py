@@ -54,8 +54,9 @@ class Race:
         Wealth after the last complete bet, and the largest so far (which decides: the error bound holds for it).
     wins_required, e_required
         What is asked for; ``e_required`` has the number of challengers in it.
-    lead
-        Mean of `Day.difference` over all days; above 0 where the challenger's losses are the smaller ones on the whole.
+    lead, lead_se
+        Mean of `Day.difference` over all days, above 0 where the challenger's losses are the smaller ones on the whole; and its
+        standard error as if days were independent.
     gaps
         Days between the first and the last scored day that have no score.
     """
@@ -69,6 +70,7 @@ class Race:
     wins_required: int
     e_required: float
     lead: float
+    lead_se: float
     gaps: tuple[dt.date, ...] = ()
 
     @property
@@ -84,8 +86,10 @@ class Race:
             lacks.append(f"{self.wins_required} wins in a row (longest run so far {self.best_streak})")
         if self.best_e_value < self.e_required:
             lacks.append(f"an e-value of {self.e_required:g} (so far {self.best_e_value:.3g})")
-        elif self.lead <= 0:
-            lacks.append(f"smaller losses on the whole (so far {-self.lead:.2%} of their sum larger a day)")
+        elif self.lead <= self.lead_se:
+            side = "smaller" if self.lead > 0 else "larger"
+            found = f"so far {abs(self.lead):.2%} of their sum {side} a day, standard error {self.lead_se:.2%}"
+            lacks.append(f"surely smaller losses on the whole ({found})")
         return tuple(lacks)
 
     @property
@@ -128,6 +132,8 @@ def judge(days: Iterable[Day], *, wins_required: int = 7, min_e_value: float = 2
             raise ValueError(f"the losses of {day.date} are {day.champion} and {day.challenger}; expected finite, at least 0")
     streak, best, gaps = _runs(ordered)
     path = _wealth(ordered)
+    lead = math.fsum(day.difference for day in ordered) / max(len(ordered), 1)
+    spread = math.fsum((day.difference - lead) ** 2 for day in ordered)
     return Race(
         days=len(ordered),
         wins=sum(day.won for day in ordered),
@@ -137,7 +143,8 @@ def judge(days: Iterable[Day], *, wins_required: int = 7, min_e_value: float = 2
         best_e_value=max([1.0, *path]),
         wins_required=wins_required,
         e_required=min_e_value * max(challengers, 1),
-        lead=math.fsum(day.difference for day in ordered) / max(len(ordered), 1),
+        lead=lead,
+        lead_se=math.sqrt(spread) / max(len(ordered), 1),
         gaps=gaps,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import random
+import statistics
 from statistics import NormalDist
 
 import pytest
@@ -54,8 +55,20 @@ def test_a_challenger_that_loses_more_than_it_wins_is_not_better():
     assert race.best_streak >= 7
     assert race.best_e_value >= 20
     assert not race.agrees
-    assert race.missing == (f"smaller losses on the whole (so far {-race.lead:.2%} of their sum larger a day)",)
     assert race.lead == pytest.approx((60 * (0.1 / 2.1) - 6 * 0.8) / 66)
+    found = [0.1 / 2.1] * 60 + [-0.8] * 6
+    assert race.lead_se == pytest.approx(statistics.pstdev(found) / 66**0.5)
+    (missing,) = race.missing
+    assert missing.startswith("surely smaller losses on the whole (so far 2.94% of their sum larger a day, standard error")
+
+
+def test_a_lead_within_its_own_standard_error_is_not_enough():
+    """More wins that are small, few losses that are large: the mean is above 0, and by how much is not known."""
+    race = judge(days([(1.1, 1.0)] * 60 + [(1.0, 3.0)] * 5))
+    assert race.best_e_value >= 20
+    assert 0 < race.lead < race.lead_se
+    assert "of their sum smaller a day" in race.missing[0]
+    assert judge(days([(1.1, 1.0)] * 60 + [(1.0, 3.0)] * 2)).agrees
 
 
 def test_a_gap_ends_a_run_and_is_stated():
