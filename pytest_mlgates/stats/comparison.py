@@ -134,7 +134,9 @@ def compare(
     threshold, slope, absolute = held_to(known, theirs.value, min_ratio)
     sign = 1.0 if known.higher_is_better else -1.0
     n = ours.influence.size
-    covariance = float(np.dot(ours.influence, theirs.influence)) / max(n - 1, 1) / n
+    # the row that `doubt` imagines is the same one for both models
+    together = float(np.dot(ours.influence, theirs.influence)) + (ours.doubt * theirs.doubt) ** 0.5
+    covariance = together / max(n - 1, 1) / n
 
     def margin_to(threshold: float, slope: float) -> Measured:
         influence = theirs.influence * (-sign * slope)
