@@ -186,21 +186,30 @@ def class_wise_error(codes: Ints, table: Floats, bins: int = 10, confidence: flo
     Notes
     -----
     Kull et al., "Beyond temperature scaling" (2019), section 2. One row stands in a bin of every class: its effect on the mean is
-    summed over them before the variance is taken.
+    summed over them before the variance is taken. The interval reaches to zero wherever perfect calibration is not rejected: the
+    plug-in is no larger than the folded normals of gaps that are all zero make it, the classes taken as wholly dependent.
     """
     n, classes = table.shape
-    value, effect = 0.0, np.zeros(n)
+    quantile = z_quantile((1 + confidence) / 2)
+    value, plug_in, by_chance, effect = 0.0, 0.0, 0.0, np.zeros(n)
     for code in range(classes):
         outcome, probability = codes == code, table[:, code]
         found = calibration_error(probability_bins(outcome, probability, bins))
+        weight = found.bins.rows / n
         value += found.debiased / classes
-        gap, se = found.bins.gap, found.bins.gap_se
-        pull = np.sign(gap) * (1 + 2 * sps.norm.cdf(-np.abs(gap) / np.where(se > 0, se, 1.0)))
+        gap, se = found.bins.gap, np.where(found.bins.gap_se > 0, found.bins.gap_se, 1.0)
+        plug_in += found.plug_in / classes
+        spread = math.sqrt((1 - 2 / math.pi) * float(np.square(weight * se).sum()))
+        by_chance += (math.sqrt(2 / math.pi) * float(weight @ se) + quantile * spread) / classes
+        # of the variance that folding leaves, and the slope of the debiased value, as in `calibration_error`
+        share = np.clip((gap**2 + se**2 - folded_mean(np.abs(gap), se) ** 2) / se**2, 0.0, 1.0)
+        pull = np.sign(gap) * np.sqrt(share) * (1 + 2 * sps.norm.cdf(-np.abs(gap) / se))
         place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], probability)
         compact = np.cumsum(np.bincount(place, minlength=bins) > 0) - 1
         effect += pull[compact[place]] * (outcome - probability) / classes
-    half = z_quantile((1 + confidence) / 2) * float(effect.std()) / math.sqrt(n)
-    return Estimate(value, max(0.0, value - half), value + half, n, "class-wise ECE, debiased", confidence)
+    half = quantile * float(effect.std()) / math.sqrt(n)
+    low = max(0.0, value - half) if plug_in > by_chance else 0.0
+    return Estimate(value, low, value + half, n, "class-wise ECE, debiased", confidence)
 
 
 def folded_mean(mean: Floats, sd: Floats) -> Floats:
