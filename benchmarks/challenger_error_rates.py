@@ -1,7 +1,7 @@
 """Error rates and waiting times of the champion/challenger rule, by simulation.
 
 Simulates a year of daily losses under the shipped rule (`pytest_mlgates.promotion.contest`), watched every day, and beside it
-the rule of seven wins alone. Prints one line a scenario and exits 1 when a promise is not kept.
+the rule of seven wins alone. Prints one line a scenario and exits 1 when a promise is surely (by two standard errors) not kept.
 
     python benchmarks/challenger_error_rates.py [--years 4000] [--seed 1]
 """
@@ -84,7 +84,13 @@ def promoted_on(days: list[Day]) -> int | None:
     while low < high:  # once reached, the run of wins and the largest e-value stay
         middle = (low + high) // 2
         low, high = (low, middle) if shown(judge(days[:middle])) else (middle + 1, high)
-    return next((day for day in range(low, len(days) + 1) if judge(days[:day]).agrees), None)
+    # from then on the lead alone decides: where it may, the rule itself is asked
+    n = np.arange(1, len(days) + 1)
+    found = np.array([day.difference for day in days])
+    mean = np.cumsum(found) / n
+    error = np.sqrt(np.maximum(np.cumsum(found**2) / n - mean**2, 0.0) / n)
+    likely = 1 + np.flatnonzero((mean > error - 1e-9) & (n >= low))
+    return next((int(day) for day in likely if judge(days[:day]).agrees), None)
 
 
 def shown(race: Race) -> bool:
@@ -116,7 +122,8 @@ def main(argv: list[str] | None = None) -> int:
         median = statistics.median(w if w is not None else DAYS * 10 for w in waits)
         said = []
         if share_promise is not None:
-            ok = share <= share_promise[1] if share_promise[0] == "<=" else share >= share_promise[1]
+            slack = 2 * np.sqrt(share_promise[1] * (1 - share_promise[1]) / args.years)  # two standard errors
+            ok = share <= share_promise[1] + slack if share_promise[0] == "<=" else share >= share_promise[1] - slack
             said.append(f"{share_promise[0]} {share_promise[1]:.0%} {'kept' if ok else 'BROKEN'}")
             kept &= ok
         if wait_promise is not None:
