@@ -53,7 +53,7 @@ def metric(
     Notes
     -----
     Delta method (AUC: DeLong) on the scale on which the estimate is closest to normal: the logarithm for errors, the
-    log-odds for shares and AUC, the logarithm of 1 - R² for R².
+    log-odds for shares and AUC, the logarithm of 1 - R² for R²; RMSE by Hall's (1992) bounds of the mean square.
 
     Examples
     --------
@@ -301,7 +301,7 @@ def group_error_ratio(y_true: Any, y_pred: Any, sensitive: Any, *, confidence: f
     truth, guess = arrays.finite("y_true", y_true), arrays.finite("y_pred", y_pred)
     names, codes = _codes(sensitive, truth, guess)
     found = groups.error_ratio(names, codes, (truth - guess) ** 2, *_sides(confidence))
-    return _two_sided(found, np.count_nonzero(codes >= 0), "group RMSE ratio, log delta", confidence)
+    return _two_sided(found, np.count_nonzero(codes >= 0), "group RMSE ratio, Hall and MOVER", confidence)
 
 
 def _sides(confidence: float) -> tuple[float, bool]:
