@@ -114,7 +114,7 @@ def test_a_table_without_that_column_takes_numbers_as_before(tmp_path):
 
 def test_a_full_disk_loses_nothing_and_writes_nothing_twice(tmp_path):
     """The third write goes half through, then fails; what was written of it is taken back, and the records wait."""
-    log = make(tmp_path)
+    log = make(tmp_path, ship_every_s=1e6)  # the segment stays open for as long as the test writes
 
     class Full(FileIO):
         writes = 0
@@ -128,12 +128,15 @@ def test_a_full_disk_loses_nothing_and_writes_nothing_twice(tmp_path):
 
     log.start()
     log._segment = Full(tmp_path / "spool" / f"{log._slot}-{log._seq}.jsonl", "ab")
-    for i in range(40):
-        log.put(record(i))
-        time.sleep(0.05)
+    deadline = time.monotonic() + 60
+    sent = 0
+    while Full.writes < 5:
+        assert time.monotonic() < deadline, Full.writes
+        log.put(record(sent))
+        sent += 1
+        time.sleep(0.02)
     log.stop()
-    assert Full.writes > 3
-    assert sorted(row["request_id"] for row in logged(tmp_path)) == sorted(f"id-{i}" for i in range(40))
+    assert sorted(row["request_id"] for row in logged(tmp_path)) == sorted(f"id-{i}" for i in range(sent))
 
 
 def test_a_full_queue_drops_and_counts(tmp_path):
