@@ -170,7 +170,7 @@ class PredictionLog:
         size = 0
         try:
             if self._segment is None:
-                self._segment = (self._spool / f"{self._slot}-{self._seq}.jsonl").open("ab", buffering=0)
+                self._segment = self._open(self._spool / f"{self._slot}-{self._seq}.jsonl")
             size = self._segment.tell()
             rest = memoryview(b"".join(line + b"\n" for record in records for line in self._lines(record)))
             while rest:
@@ -180,6 +180,10 @@ class PredictionLog:
             self._queue.extendleft(reversed(records))
             if self._segment is not None:
                 self._segment.truncate(size)
+
+    @staticmethod
+    def _open(path: Path) -> FileIO:
+        return path.open("ab", buffering=0)
 
     def _lines(self, record: Record) -> list[bytes]:
         request_id, when, model, version, columns, values, predictions, latency_ms = record

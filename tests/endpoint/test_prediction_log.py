@@ -112,9 +112,9 @@ def test_a_table_without_that_column_takes_numbers_as_before(tmp_path):
     assert [row["prediction"] for row in logged(tmp_path)] == [1.0]
 
 
-def test_a_full_disk_loses_nothing_and_writes_nothing_twice(tmp_path):
+def test_a_full_disk_loses_nothing_and_writes_nothing_twice(tmp_path, monkeypatch):
     """The third write goes half through, then fails; what was written of it is taken back, and the records wait."""
-    log = make(tmp_path, ship_every_s=1e6)  # the segment stays open for as long as the test writes
+    log = make(tmp_path, ship_every_s=0.5)
 
     class Full(FileIO):
         writes = 0
@@ -126,8 +126,8 @@ def test_a_full_disk_loses_nothing_and_writes_nothing_twice(tmp_path):
                 raise OSError(28, "No space left on device")
             return super().write(data)
 
+    monkeypatch.setattr(log, "_open", lambda path: Full(path, "ab"))  # as the log's own thread opens it
     log.start()
-    log._segment = Full(tmp_path / "spool" / f"{log._slot}-{log._seq}.jsonl", "ab")
     deadline = time.monotonic() + 60
     sent = 0
     while Full.writes < 5:
