@@ -18,6 +18,10 @@ from pytest_mlgates.stats.evalue import BLOCK, sizes_bet, wealth, wins_bet
 START = dt.date(2026, 1, 1)
 
 
+# a block of three wins: the bet on wins as the likelihood ratio of a win rate of 0.59, made odd
+THREE_WINS = (0.59**3 - 0.41**3) / (0.59**3 + 0.41**3)
+
+
 def days(losses: list[tuple[float, float]], start: dt.date = START) -> list[Day]:
     return [Day(start + dt.timedelta(days=i), a, b) for i, (a, b) in enumerate(losses)]
 
@@ -25,27 +29,27 @@ def days(losses: list[tuple[float, float]], start: dt.date = START) -> list[Day]
 def test_seven_wins_are_not_enough():
     race = judge(days([(2.0, 1.0)] * 7))
     assert (race.best_streak, race.agrees) == (7, False)
-    # two blocks of three wins: 1.5^3 = 27/8, so the bet on wins is (27/8 - 1) / (27/8 + 1) = 19/35; that on sizes is 1, half staked
-    assert race.best_e_value == pytest.approx(0.8 * (1 + 19 / 35) ** 2 + 0.2 * 1.5**2)
-    assert race.missing == ("an e-value of 20 (so far 2.35)",)
+    # two blocks; the bet on sizes is 1, half staked
+    assert race.best_e_value == pytest.approx(0.85 * (1 + THREE_WINS) ** 2 + 0.15 * 1.5**2)
+    assert race.missing == ("an e-value of 20 (so far 2.24)",)
 
 
-def test_an_unbroken_run_needs_21_days():
-    reached = [0.8 * (54 / 35) ** block + 0.2 * 1.5**block for block in range(1, 10)]
+def test_an_unbroken_run_needs_24_days():
+    reached = [0.85 * (1 + THREE_WINS) ** block + 0.15 * 1.5**block for block in range(1, 10)]
     first = BLOCK * next(block for block, value in enumerate(reached, 1) if value >= 20)
-    assert first == 21
+    assert first == 24
     assert not judge(days([(2.0, 1.0)] * (first - 1))).agrees
     assert judge(days([(2.0, 1.0)] * first)).agrees
 
 
 def test_days_that_hang_together_are_bet_on_with_less():
-    """The caution by hand: after +++--- the autocorrelation is (4 - 1) / (6 + 50) and the stake 1 - 8 (3 / 56 - 0.04)."""
+    """The caution by hand: after +++--- the autocorrelation is (4 - 1) / (6 + 50) and the stake 1 - 6 (3 / 56 - 0.04)."""
     signs = [[0.1] * 3, [-0.1] * 3, [0.1] * 3]
     before, after = list(wealth(signs))[1:]
-    wins, sizes = 0.8 * (54 / 35) * (16 / 35), 0.2 * 1.5 * 0.5
+    wins, sizes = 0.85 * (1 + THREE_WINS) * (1 - THREE_WINS), 0.15 * 1.5 * 0.5
     assert before == pytest.approx(wins + sizes)
-    caution = 1 - 8 * (3 / 56 - 0.04)
-    assert after == pytest.approx(wins * (1 + caution * 19 / 35) + sizes * (1 + caution * 0.5))
+    caution = 1 - 6 * (3 / 56 - 0.04)
+    assert after == pytest.approx(wins * (1 + caution * THREE_WINS) + sizes * (1 + caution * 0.5))
     least = list(wealth([[0.1] * 30, [-0.1] * 30] * 3))
     assert least[-1] / least[-2] > 1 - 0.31
 
@@ -88,8 +92,8 @@ def test_a_tie_is_no_win_and_moves_no_wealth():
 
 
 def test_more_challengers_ask_for_more():
-    assert judge(days([(2.0, 1.0)] * 21)).agrees
-    race = judge(days([(2.0, 1.0)] * 21), challengers=3)
+    assert judge(days([(2.0, 1.0)] * 24)).agrees
+    race = judge(days([(2.0, 1.0)] * 24), challengers=3)
     assert (race.e_required, race.agrees) == (60, False)
 
 
@@ -123,9 +127,9 @@ def test_a_bet_is_odd_bounded_and_without_scale(differences: list[float], scale:
 
 @given(st.lists(st.sampled_from([-1, 0, 1]), max_size=7))
 def test_the_bet_on_wins_is_the_likelihood_ratio_made_odd(won: list[int]):
-    """(f(k) - f(-k)) / (f(k) + f(-k)) with f the probability of k more wins than losses at a win rate of 0.6."""
+    """(f(k) - f(-k)) / (f(k) + f(-k)) with f the probability of k more wins than losses at a win rate of 0.59."""
     wins, losses = won.count(1), won.count(-1)
-    seen, mirrored = 0.6**wins * 0.4**losses, 0.6**losses * 0.4**wins
+    seen, mirrored = 0.59**wins * 0.41**losses, 0.59**losses * 0.41**wins
     assert wins_bet(won) == pytest.approx((seen - mirrored) / (seen + mirrored))
 
 
