@@ -238,7 +238,9 @@ class Lakehouse:
         except TableNotFoundError as error:
             message = f"table {table} is not in the lakehouse at {self.root}; {nearest(table, self.tables())}"
             raise LakehouseError(message) from error
-        except (DeltaError, OSError) as error:
+        except (DeltaError, OSError, OverflowError) as error:
+            if version is not None and version > (newest := self.version(table)):
+                raise LakehouseError(f"table {table} has no version {version}; the newest is {newest}") from None
             raise LakehouseError(f"cannot open {table} at {self.uri(table)}: {_one_line(error)}") from error
 
     def _query(

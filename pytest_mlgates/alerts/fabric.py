@@ -82,7 +82,7 @@ def _call(method: str, url: str, token: str, *, sleep: Callable[[float], None], 
 
 def _retry_after(answer: httpx.Response, *, default: float) -> float:
     text = answer.headers.get("retry-after", "")
-    return float(text) if text.isdigit() else default
+    return float(text) if text.isdecimal() else default
 
 
 def _why(answer: httpx.Response) -> str:

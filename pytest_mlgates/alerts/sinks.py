@@ -164,7 +164,7 @@ def _post(channel: Channel, url: str, body: bytes, headers: dict[str, str], alre
         return f"{answer.status_code} from {host}"
     detail = f"{answer.status_code} from {host}"
     after = answer.headers.get("retry-after", "")
-    wait = float(after) if after.isdigit() else 0.0
+    wait = float(after) if after.isdecimal() else 0.0
     raise _Failed(detail, permanent=answer.status_code not in _RETRY_STATUS, wait_s=wait)
 
 

@@ -49,6 +49,8 @@ EVIDENCE_EXPERIMENT = "/Shared/mlgates-evidence"
 RUN_TAG = "mlgates.run_id"
 # MLflow writes this file (name and version, nothing it reads back) into a model that is downloaded by its registry URI
 _NOT_PART_OF_A_MODEL = frozenset({"registered_model_meta"})
+# as MLflow writes it; its tables hold a 32-bit integer, and a database answers more digits with an error of its own
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"})
 
 
@@ -124,15 +126,16 @@ class MlflowRegistry:
 
     def get(self, name: str, version: str) -> ModelVersion:
         """One version, read now."""
-        model = self._model(name)
+        model, version = self._model(name), str(version)
         try:
-            return self._version(self._ask(lambda: self.client.get_model_version(name, str(version))), model.aliases)
+            if _VERSION.fullmatch(version):
+                return self._version(self._ask(lambda: self.client.get_model_version(name, version)), model.aliases)
         except MlflowException as error:
             if error.error_code not in _ABSENT:
                 raise RegistryUnavailable(f"registry at {self.uri}: {_one_line(error)}") from error
         known = [v.version for v in self.versions(name)]
         raise ModelNotFound(
-            f"model {name!r} has no version {str(version)!r} in the registry at {self.uri}; "
+            f"model {name!r} has no version {version!r} in the registry at {self.uri}; "
             f"its versions: {', '.join(known) or 'none'}"
         )
 

@@ -90,7 +90,7 @@ def load_holdout(store: TableStore, settings: ModelSettings, folder: Path) -> Ho
         files = {Path(source).name: filedigests.digest(folder / source)}
     else:
         table, _, pinned = source.partition("@")
-        if pinned and not pinned.isdigit():
+        if pinned and not pinned.isdecimal():
             raise DataUnusable(f"holdout {source!r}: {pinned!r} is not a table version; write {table}@3, say, or {table} alone")
         version = int(pinned) if pinned else store.version(table)
         frame = store.read(table, version=version).to_pandas()

@@ -119,7 +119,7 @@ def _master_options(master: str, workers: int) -> list[str]:
 
 def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.partition(":")
-    if not host or not (port or str(MASTER_PORT)).isdigit():
+    if not host or not (port or str(MASTER_PORT)).isdecimal():
         raise UsageProblem(f"{address!r} is no address of a master; expected HOST or HOST:PORT")
     return host, int(port or MASTER_PORT)
 

@@ -66,8 +66,8 @@ def version_at(registry: ModelRegistry, uri: str) -> ModelVersion:
 
 def versions_of(registry: ModelRegistry, name: str, spec: str) -> list[ModelVersion]:
     """Return the versions of one model that a spec means, oldest first; never empty. Raises ModelNotFound."""
-    if spec.isdigit():
-        return [registry.get(name, str(int(spec)))]
+    if spec.isdecimal():
+        return [registry.get(name, spec.lstrip("0") or "0")]
     versions = registry.versions(name)
     if spec == "all":
         found = versions

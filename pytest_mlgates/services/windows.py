@@ -244,7 +244,7 @@ def _named(store: TableStore, name: str, settings: Drift, columns: Sequence[str]
             raise DataUnusable(f"window file {path} cannot be read as Parquet: {' '.join(str(error).split())}") from error
     else:
         table, _, pinned = name.partition("@")
-        if "." not in table or (pinned and not pinned.isdigit()):
+        if "." not in table or (pinned and not pinned.isdecimal()):
             raise UsageProblem(f"window {name!r}: write days (90d), a .parquet path, schema.table or schema.table@VERSION")
         try:
             rows = store.read(table, version=int(pinned) if pinned else None)

@@ -37,6 +37,8 @@ def test_append_fits_columns_and_reads_back(lakehouse):
         (lambda lh: lh.append("lh_gold.t", pa.table({"m": [1]})), "no column 'm'"),
         (lambda lh: lh.append("lh_gold.t", pa.table({"n": ["x"]})), "lh_gold.t.n is int64, got string"),
         (lambda lh: lh.read("../../etc/passwd"), "not a table name"),
+        (lambda lh: lh.read("lh_gold.t", version=7), "has no version 7; the newest is 0"),
+        (lambda lh: lh.read("lh_gold.t", version=10**30), "has no version 10+; the newest is 0"),
         (lambda lh: lh.read("lh_gold.t", where="nosuch = 1"), "cannot read lh_gold.t"),
     ],
 )

@@ -203,8 +203,9 @@ def test_a_version_leaves_production_only_to_the_archive(world: World):
 
 def test_what_is_not_there_is_named_and_writes_nothing(world: World):
     world.add_version()
-    with pytest.raises(ModelNotFound, match="no version '9'"):
-        world.promote("9", "Staging")
+    for version in ("9", "9" * 40, "\u00b2", "0", "01"):
+        with pytest.raises(ModelNotFound, match=f"no version '{version}'"):
+            world.promote(version, "Staging")
     with pytest.raises(UsageProblem, match="is not a stage"):
         world.promote("1", "Prod uction")
     assert world.audit.rows() == []
