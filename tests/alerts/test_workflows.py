@@ -159,6 +159,9 @@ def test_each_step_of_the_promotion_gate_runs_as_it_is_written(repository) -> No
     pull_request(repository, "pipelines/use.py", "uri = 'models:/demand/3'\n")
     assert bash(gates["No consumer pins a version"], repository, **env).returncode == 1
 
+    cut = bash(gates["Keep the evidence"], repository, **env)
+    assert cut.returncode == 1
+    assert "the gates did not come to their end" in cut.stderr
     judged = bash(gates["Judge by the settings of the target branch"], repository, **env)
     assert (repository / "mlgates.base.toml").read_text() == settings
     assert (repository / "gate-report" / "gates.json").is_file(), judged.stdout + judged.stderr
