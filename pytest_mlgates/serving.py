@@ -78,7 +78,7 @@ class RegistrySource:
         """Load the model of a target."""
         if target.proven:
             return load_native(Path(target.folder), label)
-        from pytest_mlgates.registry.store import load_folder
+        from pytest_mlgates.registry.predictor import load_folder
 
         return load_folder(Path(target.folder), label)
 
@@ -115,7 +115,7 @@ class RegistrySource:
 
 def _prove(folder: Path, model: str, version: str) -> str:
     """Compare the ways to score with MLflow's answers, the model loaded without MLflow among them; ``""``: only MLflow will do."""
-    from pytest_mlgates.registry.store import load_folder
+    from pytest_mlgates.registry.predictor import load_folder
 
     label = f"{model} v{version}"
     predictor = load_folder(folder, label)

@@ -33,7 +33,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
-_ID = re.compile(rb"^[A-Za-z0-9._:/+=@-]{1,128}$")
+_ID = re.compile(rb"^[A-Za-z0-9._:/+=@-]{1,128}\Z")
 _FABRIC_SCORE = re.compile(r"^/v1/workspaces/[^/]+/ml[mM]odels/[^/]+/endpoint(?:/versions/(?P<version>[^/]+))?/score$")
 _JSON = (b"content-type", b"application/json")
 _CHALLENGES = {401: ((b"www-authenticate", b"Bearer"),), 405: ((b"allow", b"POST"),)}

@@ -13,6 +13,12 @@ _JSON_TYPES: dict[str, dict[str, Any]] = {
     "string": {"type": ["string", "null"]},
     "datetime": {"type": ["string", "null"], "format": "date-time"},
 }
+_REQUEST_ID = {
+    "name": "x-request-id",
+    "in": "header",
+    "description": "Answered as it came where it is 1 to 128 of A-Z a-z 0-9 . _ : / + = @ -; anything else gives way to one of ours.",
+    "schema": {"type": "string"},
+}
 
 
 def document(schema: dict[str, Any]) -> dict[str, Any]:
@@ -42,7 +48,7 @@ def document(schema: dict[str, Any]) -> dict[str, Any]:
         answers[status] = _answer(text, {"$ref": "#/components/schemas/Error"})
     score = {
         "operationId": "score",
-        "parameters": [{"name": "x-request-id", "in": "header", "schema": {"type": "string", "maxLength": 128}}],
+        "parameters": [_REQUEST_ID],
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"oneOf": [tutorial, fabric]}}}},
         "responses": answers,
     }

@@ -57,7 +57,7 @@ class Scorer:
     Parameters
     ----------
     predictor
-        Loaded model with ``inputs``, ``pyfunc`` and ``native`` (`registry.store.MlflowPredictor`), or any `ports.Predictor`.
+        Loaded model with ``inputs``, ``pyfunc`` and ``native`` (`registry.predictor.MlflowPredictor`), or any `ports.Predictor`.
     name, version
         What the answers say they come from.
     max_rows

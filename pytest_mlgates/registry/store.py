@@ -13,33 +13,16 @@ import logging
 import os
 import re
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # keeps a lock file of the current folder out of models
-# MLflow's own defaults wait two minutes for a dead server and sixteen for a stalled one, in silence. These wait out a restart
-# (14 seconds), and give a stalled server up within 114 seconds: less than a promotion's lease is good for
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "25")
-
+from pytest_mlgates.errors import ModelNotFound, ModelUnusable, RegistryUnavailable
+from pytest_mlgates.ports import ModelVersion, RunInfo
 from pytest_mlgates.registry import rare_collections
-
-with rare_collections(), warnings.catch_warnings():  # MLflow warns while it is imported: fatal where -W error is set
-    warnings.simplefilter("ignore")
-    import mlflow
-    import mlflow.artifacts
-    import mlflow.pyfunc
-    from mlflow import MlflowClient
-    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
-    from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-from pytest_mlgates.errors import ModelNotFound, ModelUnusable, RegistryUnavailable, nearest
-from pytest_mlgates.ports import Column, ModelVersion, RunInfo
+from pytest_mlgates.registry.predictor import MlflowPredictor, load_folder
+from pytest_mlgates.registry.quiet import MlflowClient, MlflowException, get_artifact_repository, mlflow, one_line, quiet
 
 T = TypeVar("T")
 
@@ -102,7 +85,7 @@ class MlflowRegistry:
             try:
                 page = self._ask(lambda t=token: self.client.search_registered_models(max_results=200, page_token=t))  # type: ignore[misc]
             except MlflowException as error:  # an address that answers, but is no registry
-                raise RegistryUnavailable(f"registry at {self.uri} did not answer: {_one_line(error)}") from error
+                raise RegistryUnavailable(f"registry at {self.uri} did not answer: {one_line(error)}") from error
             found += [model.name for model in page]
             token = page.token
             if not token:
@@ -132,7 +115,7 @@ class MlflowRegistry:
                 return self._version(self._ask(lambda: self.client.get_model_version(name, version)), model.aliases)
         except MlflowException as error:
             if error.error_code not in _ABSENT:
-                raise RegistryUnavailable(f"registry at {self.uri}: {_one_line(error)}") from error
+                raise RegistryUnavailable(f"registry at {self.uri}: {one_line(error)}") from error
         known = [v.version for v in self.versions(name)]
         raise ModelNotFound(
             f"model {name!r} has no version {version!r} in the registry at {self.uri}; "
@@ -149,7 +132,7 @@ class MlflowRegistry:
         except MlflowException as error:
             if error.error_code in _ABSENT:
                 return None
-            raise RegistryUnavailable(f"registry at {self.uri}: {_one_line(error)}") from error
+            raise RegistryUnavailable(f"registry at {self.uri}: {one_line(error)}") from error
         data = run.data
         return RunInfo(version.run_id, experiment.name, dict(data.metrics), dict(data.params), dict(data.tags))
 
@@ -157,11 +140,11 @@ class MlflowRegistry:
         """A local copy of the logged model (the store's own folder where that is local)."""
         try:
             uri = self.client.get_model_version_download_uri(version.name, version.version)
-            with _quiet():
+            with quiet():
                 local = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=self._uri)
         except (MlflowException, OSError) as error:
             raise ModelUnusable(
-                f"{version.label}: its files cannot be fetched from {version.source}: {_one_line(error)}; "
+                f"{version.label}: its files cannot be fetched from {version.source}: {one_line(error)}; "
                 f"check the artifact store"
             ) from error
         return Path(local)
@@ -185,7 +168,7 @@ class MlflowRegistry:
             # the run's own folder, not client.list_artifacts: that also lists logged models, by way of a registry that MLflow
             # guesses from its surroundings (with pyspark-client installed it ends the process)
             run = self._ask(lambda: self.client.get_run(run_id))
-            with _quiet():
+            with quiet():
                 repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=self._uri)
                 if path not in {item.path for item in repository.list_artifacts(parent or None)}:
                     return None
@@ -194,7 +177,7 @@ class MlflowRegistry:
         except (MlflowException, OSError) as error:
             if isinstance(error, MlflowException) and error.error_code in _ABSENT:
                 return None
-            raise RegistryUnavailable(f"{version.label}: artifact {path} cannot be read: {_one_line(error)}") from error
+            raise RegistryUnavailable(f"{version.label}: artifact {path} cannot be read: {one_line(error)}") from error
 
     def log_artifact(self, version: ModelVersion, path: str, data: bytes) -> None:
         """Store one artifact with the version's run; a version without a run is given one for its evidence."""
@@ -206,7 +189,7 @@ class MlflowRegistry:
                 local.write_bytes(data)
                 self.client.log_artifact(run_id, str(local), folder or None)
         except (MlflowException, OSError) as error:
-            raise RegistryUnavailable(f"{version.label}: artifact {path} cannot be stored: {_one_line(error)}") from error
+            raise RegistryUnavailable(f"{version.label}: artifact {path} cannot be stored: {one_line(error)}") from error
 
     def load(self, version: ModelVersion) -> MlflowPredictor:
         """Load the model from its local copy. Raises ModelUnusable."""
@@ -214,7 +197,7 @@ class MlflowRegistry:
 
     def set_stage(self, name: str, version: str, stage: str, *, archive_existing: bool = False) -> None:
         """Move one version to a stage; with ``archive_existing`` the others in it go to Archived in the same transaction."""
-        with _quiet():
+        with quiet():
             self._change(
                 lambda: self.client.transition_model_version_stage(
                     name, str(version), stage, archive_existing_versions=archive_existing
@@ -278,7 +261,7 @@ class MlflowRegistry:
             return self._ask(lambda: self.client.get_registered_model(name))
         except MlflowException as error:
             if error.error_code not in _ABSENT:
-                raise RegistryUnavailable(f"registry at {self.uri}: {_one_line(error)}") from error
+                raise RegistryUnavailable(f"registry at {self.uri}: {one_line(error)}") from error
         raise ModelNotFound.among("model", name, self.names(), where=self.uri)
 
     def _version(self, row: Any, aliases: dict[str, str]) -> ModelVersion:
@@ -311,112 +294,20 @@ class MlflowRegistry:
     def _ask(self, question: Callable[[], T]) -> T:
         """Read; an MlflowException that names an absent thing is the caller's to judge, any other trouble is ours to name."""
         try:
-            with _quiet():
+            with quiet():
                 return question()
         except MlflowException as error:
             if error.error_code in _ABSENT:
                 raise
-            raise RegistryUnavailable(f"registry at {self.uri} did not answer: {_one_line(error)}") from error
+            raise RegistryUnavailable(f"registry at {self.uri} did not answer: {one_line(error)}") from error
         except Exception as error:  # requests, SQLAlchemy and sqlite3 errors have no common base
-            raise RegistryUnavailable(f"registry at {self.uri} did not answer: {_one_line(error)}") from error
+            raise RegistryUnavailable(f"registry at {self.uri} did not answer: {one_line(error)}") from error
 
     def _change(self, change: Callable[[], Any]) -> None:
         try:
             self._ask(change)
         except MlflowException as error:
-            raise RegistryUnavailable(f"registry at {self.uri} refused a change: {_one_line(error)}") from error
-
-
-class MlflowPredictor:
-    """A loaded model.
-
-    ``pyfunc`` is MLflow's own wrapper (it enforces the signature), ``native`` the scikit-learn object inside where the model
-    has one, else ``None``.
-    """
-
-    def __init__(self, pyfunc: Any, label: str) -> None:
-        self.pyfunc = pyfunc
-        self.label = label
-
-    @cached_property
-    def inputs(self) -> tuple[Column, ...]:
-        """Input columns of the signature, in order; empty when the model has none."""
-        return signature_columns(self.pyfunc.metadata.signature)
-
-    @cached_property
-    def tensor_dtype(self) -> str:
-        """Element type of a signature that is one unnamed tensor (a model logged with arrays), else empty."""
-        schema = getattr(self.pyfunc.metadata.signature, "inputs", None)
-        if schema is None or schema.has_input_names() or not schema.is_tensor_spec():
-            return ""
-        return str(schema.inputs[0].type)
-
-    @cached_property
-    def native(self) -> Any:
-        """The scikit-learn object inside, ``None`` for other flavours."""
-        if "sklearn" not in self.pyfunc.metadata.flavors:
-            return None
-        return self.pyfunc.get_raw_model()
-
-    def predict(self, frame: Any) -> Any:
-        """Return what the model answers to the signature's columns of ``frame``, cast to the signature's types.
-
-        Raises
-        ------
-        ModelUnusable
-            A column is missing or cannot be cast, or the model raised.
-        """
-        missing = [c.name for c in self.inputs if c.required and c.name not in frame.columns]
-        if missing:
-            message = f"{self.label}: the input has no column {missing[0]!r}; {nearest(missing[0], map(str, frame.columns))}"
-            raise ModelUnusable(message)
-        try:
-            given = cast(frame[[c.name for c in self.inputs if c.name in frame.columns]], self.inputs) if self.inputs else frame
-            with _quiet():
-                return self.pyfunc.predict(given)
-        except Exception as error:  # a model is somebody else's code: it may raise anything
-            raise ModelUnusable(f"{self.label}: predict failed with {type(error).__name__}: {_one_line(error)}") from error
-
-    def predict_proba(self, frame: Any) -> Any:
-        """Class probabilities, shape (n, classes), where the model has a scikit-learn ``predict_proba``; else ``None``."""
-        if not hasattr(self.native, "predict_proba"):
-            return None
-        columns = [c.name for c in self.inputs]
-        return self.native.predict_proba(cast(frame[columns], self.inputs) if columns else frame)
-
-
-def load_folder(folder: Path, label: str) -> MlflowPredictor:
-    """Load a logged model from its folder. Raises ModelUnusable."""
-    try:
-        with _quiet():
-            return MlflowPredictor(mlflow.pyfunc.load_model(str(folder)), label)
-    except Exception as error:  # unpickling may raise anything
-        raise ModelUnusable(f"{label}: cannot be loaded: {type(error).__name__}: {_one_line(error)}") from error
-
-
-def signature_columns(signature: Any) -> tuple[Column, ...]:
-    """Input columns of an MLflow signature; empty for none or for a tensor signature."""
-    schema = getattr(signature, "inputs", None)
-    if schema is None or not schema.has_input_names():
-        return ()
-    return tuple(Column(c.name, getattr(c.type, "name", str(c.type)), bool(c.required)) for c in schema.inputs)
-
-
-_DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
-
-
-def cast(frame: Any, columns: tuple[Column, ...]) -> Any:
-    """Return ``frame`` with each column in its signature's type where that loses nothing (int64 to double, say)."""
-    kinds = {}
-    for column in columns:
-        wanted = _DTYPES.get(column.type)
-        if wanted is None or column.name not in frame.columns or str(frame[column.name].dtype) == wanted:
-            continue
-        if frame[column.name].dtype.kind not in "biuf" or (wanted[0] != "f" and frame[column.name].isna().any()):
-            continue  # MLflow names a type that does not fit better than a cast would
-        if wanted[0] == "f" or (frame[column.name] == frame[column.name].astype(wanted)).all():
-            kinds[column.name] = wanted
-    return frame.astype(kinds) if kinds else frame
+            raise RegistryUnavailable(f"registry at {self.uri} refused a change: {one_line(error)}") from error
 
 
 def folder_digest(folder: Path) -> str:
@@ -442,32 +333,3 @@ def without_password(uri: str) -> str:
     if "@" not in parts.netloc:
         return uri
     return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
-
-
-def _tries() -> str:
-    retries = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
-    return f"{retries + 1} times" if retries else "once"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep MLflow's progress bars and deprecation notices of stages out of our output."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before = os.environ.get("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
-        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-        try:
-            yield
-        finally:
-            if before is None:
-                os.environ.pop("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", None)
-            else:
-                os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = before
-
-
-def _one_line(error: BaseException) -> str:
-    text = re.sub(r" with url: \S+", "", " ".join(str(error).split()))  # long, and the cause stands behind it
-    cause = re.search(r"\[Errno -?\d+\] ([\w ]+)|(Read timed out)|(Connection aborted)", text)
-    if text.startswith("API request to ") and "HTTPConnectionPool" in text and cause is not None:
-        return f"{next(filter(None, cause.groups()))} (is the server running? tried {_tries()})"
-    return text if len(text) <= 300 else text[:297] + "…"

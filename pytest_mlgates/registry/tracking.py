@@ -15,22 +15,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # keeps a lock file of the current folder out of models
-
+from pytest_mlgates.errors import RegistryUnavailable
+from pytest_mlgates.ports import Column
 from pytest_mlgates.registry import rare_collections
+from pytest_mlgates.registry.quiet import MlflowClient, MlflowException, mlflow  # first: it says how MLflow is imported
 
 with rare_collections():
-    import mlflow
     import mlflow.sklearn
-    from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, RunStatus
-    from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
     from mlflow.tracking import fluent
     from mlflow.types.schema import ColSpec, Schema
-
-from pytest_mlgates.errors import RegistryUnavailable
-from pytest_mlgates.ports import Column
 
 _SQLITE = "sqlite:///"
 
