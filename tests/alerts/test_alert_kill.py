@@ -27,7 +27,7 @@ from tests.promotion.world import World
 
 from . import children
 from .conftest import MODEL, NOW, SECRET, free_port, inject
-from .test_alert_receiver import ONCE, body_of, wait_for
+from .posting import ONCE, body_of, wait_for
 
 PROVE = bool(os.environ.get("MLGATES_PROVE"))
 KILLED = -signal.SIGKILL

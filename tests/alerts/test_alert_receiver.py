@@ -1,61 +1,21 @@
-"""The receiver: the application itself, and the real server under attack."""
+"""The receiver's application: what it takes, what it refuses, what it answers."""
 
 from __future__ import annotations
 
 import asyncio
-import collections
-import itertools
 import json
-import os
-import socket
-import sys
-import time
-import urllib.parse
 
-import httpx
 import pytest
 
 from pytest_mlgates.alerts import receiver, serve
-from pytest_mlgates.alerts.inbox import Inbox, job_key
-from pytest_mlgates.alerts.messages import Notice, common_alert_schema
+from pytest_mlgates.alerts.inbox import job_key
 from pytest_mlgates.alerts.receiver import MAX_BODY, Receiver
 from pytest_mlgates.alerts.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature, signed_headers
 from pytest_mlgates.config import parse_settings
 from pytest_mlgates.errors import ConfigError, UsageProblem
 
-from .conftest import MODEL, NOW, SECRET, free_port, make_settings
-
-CLOCK = 1_790_000_000
-
-
-def notice(alert_id: str = "alert-1", **more) -> Notice:
-    given = {
-        "about": "fired", "rule": "drift", "model": MODEL, "severity": "P2", "headline": "drift", "fired_at": NOW,
-        "value": 0.3, "threshold": 0.2, "metric": "psi_overall", "retrain": "start", "reason": "drift_alert",
-    }  # fmt: skip
-    return Notice(alert_id=alert_id, **{**given, **more})
-
-
-def body_of(alert_id: str = "alert-1", **more) -> bytes:
-    return json.dumps(common_alert_schema(notice(alert_id, **more))).encode()
-
-
-class Harness:
-    def __init__(self, tmp_path, **settings) -> None:
-        self.inbox = Inbox(tmp_path / "q.db")
-        self.now = float(CLOCK)
-        self.app = Receiver(self.inbox, make_settings(tmp_path, **settings), secret=SECRET, clock=lambda: self.now)
-
-    def send(self, body: bytes, headers: dict[str, str] | None = None, *, method="POST", path="/alerts") -> httpx.Response:
-        if headers is None:
-            headers = signed_headers(SECRET, int(self.now), body)
-
-        async def go() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self.app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://receiver") as client:
-                return await client.request(method, path, content=body, headers=headers)
-
-        return asyncio.run(go())
+from .conftest import MODEL, SECRET, make_settings
+from .posting import CLOCK, Harness, azure, body_of
 
 
 @pytest.fixture
@@ -179,30 +139,6 @@ def test_a_body_that_does_not_come_is_408_and_the_connection_is_closed(harness, 
 
 def test_concept_drift_waits_for_a_person_whatever_the_models_mode(harness) -> None:
     assert harness.send(body_of(reason="concept_alert")).json()["state"] == "waiting"
-
-
-def azure(**essentials) -> dict:
-    """The common alert schema as Azure's documentation shows it for a log alert, without our properties."""
-    return {
-        "schemaId": "azureMonitorCommonAlertSchema",
-        "data": {
-            "essentials": {
-                "alertId": "/subscriptions/11111111-1111-1111-1111-111111111111/providers/Microsoft.AlertsManagement/alerts/25151fd4",
-                "alertRule": "drift", "severity": "Sev2", "signalType": "Log", "monitorCondition": "Fired",
-                "monitoringService": "Log Alerts V2", "alertTargetIDs": [], "configurationItems": [], "originAlertId": "x",
-                "firedDateTime": "2026-11-20T12:00:00.0000000Z", "description": "", "essentialsVersion": "1.0",
-                "alertContextVersion": "1.0", **essentials,
-            },
-            "alertContext": {
-                "properties": {},
-                "conditionType": "LogQueryCriteria",
-                "condition": {
-                    "windowSize": "PT1H",
-                    "allOf": [{"dimensions": [{"name": "ModelName", "value": MODEL}], "threshold": "0.2", "metricValue": 0.3}],
-                },
-            },
-        },
-    }  # fmt: skip
 
 
 def broken(change) -> bytes:
@@ -383,215 +319,3 @@ def test_other_pages(harness, method, path, status) -> None:
 def test_no_receiver_without_a_signing_key(tmp_path) -> None:
     with pytest.raises(ConfigError, match="MLGATES_WEBHOOK_SECRET"):
         serve.create_app(make_settings(tmp_path), env={})
-
-
-def write_settings(tmp_path, command: list[str], **more) -> None:
-    lines = [
-        '[models."casino-slot-revenue-forecast-*"]', 'task = "regression"', 'target = "revenue"', 'holdout = "lh_gold.h"',
-        '[models."casino-slot-revenue-forecast-*".retrain]', f"command = {json.dumps(command)}",
-        *(f"{k} = {json.dumps(v)}" for k, v in more.items()),
-    ]  # fmt: skip
-    (tmp_path / "mlgates.toml").write_text("\n".join(lines) + "\n")
-
-
-@pytest.fixture
-def real_receivers(tmp_path):
-    """Start real servers over one project."""
-    from pytest_mlgates.config import load_settings
-
-    started = []
-
-    def start(count: int = 1, **env: str) -> list[str]:
-        settings = load_settings(tmp_path / "mlgates.toml")
-        urls = []
-        for _ in range(count):
-            port = free_port()
-            full = {**os.environ, "MLGATES_WEBHOOK_SECRET": SECRET, **env}
-            started.append(serve.start(settings, port=port, log=tmp_path / f"serve-{port}.log", env=full))
-            urls.append(f"http://127.0.0.1:{port}")
-        return urls
-
-    start.processes = started
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(timeout=20)
-
-
-ONCE = "import os, json; f = open('starts', 'a'); f.write(os.environ['MLGATES_ALERT_ID'] + chr(10)); f.close(); " + (
-    "json.dump({'outcome': 'succeeded', 'message': os.environ['MLGATES_TRIGGER_REASON']}, open(os.environ['MLGATES_RETRAIN_RESULT'], 'w'))"
-)
-
-
-def wait_for(inbox: Inbox, *states: str, within: float = 60) -> list:
-    until = time.monotonic() + within
-    while time.monotonic() < until:
-        jobs = inbox.jobs()
-        if jobs and all(j.state in states for j in jobs):
-            return jobs
-        time.sleep(0.05)
-    raise AssertionError([(j.alert_id, j.state, j.note) for j in inbox.jobs()])
-
-
-async def post_at_once(url: str, content: bytes, headers: dict[str, str]) -> int:
-    """Send head and body in one write: a busy machine must not come between them for longer than the receiver waits."""
-    at = urllib.parse.urlsplit(url)
-    reader, writer = await asyncio.open_connection(at.hostname, at.port)
-    lines = {"Host": at.netloc, "Content-Length": str(len(content)), "Connection": "close", **headers}
-    head = f"POST {at.path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in lines.items()) + "\r\n"
-    writer.write(head.encode() + content)
-    status = int((await reader.readline()).split()[1])
-    writer.close()
-    return status
-
-
-@pytest.mark.parametrize("at_once", [100, pytest.param(1000, marks=pytest.mark.prove)])
-def test_two_real_receivers_under_a_thousand_duplicates_and_an_attack_start_one_retraining(
-    tmp_path, real_receivers, at_once
-) -> None:
-    """All duplicates at once: 1,000 at full size, 100 by default."""
-    write_settings(tmp_path, [sys.executable, "-c", ONCE])
-    urls = real_receivers(2)
-    body, now = body_of(), int(time.time())
-
-    def variants():
-        times = at_once // 5
-        for i in range(at_once):  # every delivery five times, over so many times of signing
-            yield body, signed_headers(SECRET, now + i % times - times // 2, body)
-        for i in range(50):
-            yield body, {}
-            yield body, {TIMESTAMP_HEADER: str(now), SIGNATURE_HEADER: "v1=" + f"{i:064x}"}
-            yield body, signed_headers(SECRET, now - 10_000 + i, body)
-            yield b"{" * (i + 1), signed_headers(SECRET, now, b"{" * (i + 1))
-        yield b"x" * (MAX_BODY + 1), {}
-
-    async def attack() -> list[int]:
-        limit = asyncio.Semaphore(at_once)
-
-        async def one(i: int, content: bytes, headers: dict[str, str]) -> int:
-            async with limit:
-                return await post_at_once(f"{urls[i % 2]}/alerts", content, headers)
-
-        return await asyncio.gather(*(one(i, *v) for i, v in enumerate(variants())))
-
-    statuses = collections.Counter(asyncio.run(attack()))
-    assert statuses == {202: at_once // 5, 409: at_once * 4 // 5, 401: 150, 422: 50, 413: 1}
-    jobs = wait_for(Inbox(tmp_path / "mlgates-alerts.db"), "succeeded")
-    assert [(j.alert_id, j.deliveries, j.attempts, j.note) for j in jobs] == [("alert-1", at_once // 5, 1, "drift_alert")]
-    assert (tmp_path / "starts").read_text() == "alert-1\n"
-    assert all(p.poll() is None for p in real_receivers.processes)
-    written = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
-    assert SECRET.encode() not in written
-    assert b"Traceback" not in written
-
-
-def test_silent_connections_and_other_protocols_do_not_keep_an_alert_out(tmp_path, real_receivers, monkeypatch) -> None:
-    """300 connections that say nothing, one that drips, a WebSocket, garbage: an alert beside them gets its 202."""
-    write_settings(tmp_path, [sys.executable, "-c", ONCE])
-    url = real_receivers()[0]
-    host, port = url.removeprefix("http://").split(":")
-    crowd = [socket.create_connection((host, int(port)), 10) for _ in range(300)]
-    crowd[0].sendall(b"POST /alerts HTTP/1.1\r\nHost:")
-    answers = []
-    for opening in (
-        b"GET /alerts HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        b"\x16\x03\x01garbage\r\n\r\n",
-        b"POST /alerts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    ):
-        with socket.create_connection((host, int(port)), 10) as one:
-            one.sendall(opening)
-            answers.append(int(one.recv(4096).split()[1]))
-    assert answers == [405, 400, 400]
-    body = body_of()
-    assert httpx.post(f"{url}/alerts", content=body, headers=signed_headers(SECRET, int(time.time()), body)).status_code == 202
-    for one in crowd:
-        one.close()
-    assert real_receivers.processes[0].poll() is None
-    assert b"Traceback" not in b"".join(p.read_bytes() for p in tmp_path.glob("serve-*.log"))
-
-
-def test_a_connection_that_begins_no_request_is_closed(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(serve, "_SILENT_S", 0.1)
-    protocol = serve._protocol()
-
-    async def go() -> list[bytes]:
-        import uvicorn
-
-        config = uvicorn.Config(Harness(tmp_path).app, http=protocol, lifespan="off", log_config=None)
-        config.load()
-        state = uvicorn.server.ServerState()
-        server = await asyncio.get_running_loop().create_server(
-            lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
-        )
-        port = server.sockets[0].getsockname()[1]
-        found = []
-        for words in (b"", b"GET /hea", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(words)
-            found.append(await asyncio.wait_for(reader.read(), 10))  # to the end: the server closes it
-            writer.close()
-        server.close()
-        return found
-
-    silent, dripping, asked = asyncio.run(go())
-    assert (silent, dripping) == (b"", b"")
-    assert asked.startswith(b"HTTP/1.1 200")
-
-
-def test_the_retraining_gets_its_reason_and_not_the_signing_key(tmp_path, real_receivers) -> None:
-    show = "import os; print({k: v for k, v in os.environ.items() if 'MLGATES' in k or k == 'MODEL_NAME'})"
-    write_settings(tmp_path, [sys.executable, "-c", show])
-    url = real_receivers()[0]
-    body = body_of()
-    httpx.post(f"{url}/alerts", content=body, headers=signed_headers(SECRET, int(time.time()), body))
-    wait_for(Inbox(tmp_path / "mlgates-alerts.db"), "succeeded")
-    log = (tmp_path / "mlgates-alerts.db.runs" / "alert-1.log").read_text()
-    assert "'MLGATES_TRIGGER_REASON': 'drift_alert'" in log
-    assert f"'MODEL_NAME': '{MODEL}'" in log
-    assert SECRET not in log
-
-
-def test_one_retraining_at_a_time_per_model_and_other_models_beside_it(tmp_path, real_receivers) -> None:
-    spans = (
-        "import os, time; a = time.time(); time.sleep(0.6); "
-        "open('spans', 'a').write(f\"{os.environ['MODEL_NAME']} {a} {time.time()}\\n\")"
-    )
-    write_settings(tmp_path, [sys.executable, "-c", spans])
-    urls = real_receivers(2)
-    other = "casino-slot-revenue-forecast-other"
-    for i, model in enumerate([MODEL, other, MODEL, MODEL]):
-        body = body_of(f"alert-{i}", model=model)
-        sent = httpx.post(f"{urls[i % 2]}/alerts", content=body, headers=signed_headers(SECRET, int(time.time()), body))
-        assert sent.status_code == 202
-    wait_for(Inbox(tmp_path / "mlgates-alerts.db"), "succeeded")
-    rows = [line.split() for line in (tmp_path / "spans").read_text().splitlines()]
-    mine = sorted((float(a), float(b)) for name, a, b in rows if name == MODEL)
-    assert len(mine) == 3
-    assert all(first[1] <= second[0] for first, second in itertools.pairwise(mine))
-    began = min(float(a) for name, a, _ in rows if name == other)
-    assert began < mine[1][1]
-
-
-@pytest.mark.parametrize(
-    ("command", "settings", "state", "starts", "note"),
-    [
-        ("import sys; sys.exit(3)", {"attempts": 2}, "failed", 2, "ended with 3, 2 times"),
-        ("import time; time.sleep(60)", {"timeout_s": 1.0}, "failed", 1, "stopped after 1 s"),
-        ("import os; os.kill(os.getpid(), 9) if os.path.getsize('starts') < 10 else 0", {}, "succeeded", 2, ""),
-    ],
-)
-def test_a_command_that_fails_hangs_or_crashes_once(tmp_path, real_receivers, command, settings, state, starts, note) -> None:
-    write_settings(
-        tmp_path,
-        [sys.executable, "-c", "f = open('starts', 'a'); f.write('alert-1' + chr(10)); f.close(); " + command],
-        **settings,
-    )
-    url = real_receivers()[0]
-    body = body_of()
-    httpx.post(f"{url}/alerts", content=body, headers=signed_headers(SECRET, int(time.time()), body))
-    job = wait_for(Inbox(tmp_path / "mlgates-alerts.db"), "succeeded", "failed")[0]
-    assert (job.state, job.attempts) == (state, starts)
-    assert note in job.note
-    assert (tmp_path / "starts").read_text().count("alert-1") == starts

@@ -14,7 +14,7 @@ from pytest_mlgates.alerts.inbox import Inbox
 from pytest_mlgates.config import load_settings
 
 from .conftest import SECRET, free_port
-from .test_alert_receiver import azure, wait_for
+from .posting import azure, wait_for
 
 TEXT = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text("utf-8")
 MODEL = '[models."slots"]\ntask = "regression"\ntarget = "y"\nholdout = "lh_gold.h"\n'
