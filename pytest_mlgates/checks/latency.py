@@ -19,6 +19,7 @@ from pytest_mlgates.errors import ConfigError, DataUnusable, ModelUnusable
 from pytest_mlgates.results import GateResult, Verdict
 from pytest_mlgates.stats import FEWEST_CALLS, LOOKS, NotEnough, TailShare, arrays, quantile_interval, tail_share
 from pytest_mlgates.stats.interval import check_confidence
+from pytest_mlgates.stats.tail import planned_looks
 
 GATE = "latency"
 
@@ -163,7 +164,7 @@ def measure_latency(
     *,
     p99_max: float = 0.2,
     calls: int = 1_000,
-    max_calls: int = 16_000,
+    max_calls: int = LOOKS[-1],
     budget_s: float = 120.0,
     warm_up: int = 20,
     confidence: float = 0.95,
@@ -209,7 +210,7 @@ def measure_latency(
     if calls < 1:
         raise ConfigError(f"calls is {calls!r}, expected at least 1")
     objective = limit("p99_max", p99_max)
-    looks = [n for n in (calls << i for i in range(len(LOOKS))) if n <= max(max_calls, calls)]
+    looks = planned_looks(calls, max_calls)
     times, failed = np.empty(looks[-1]), np.zeros(looks[-1], dtype=np.bool_)
     conditions: dict[str, Any] = {"warm_up_calls": warm_up, "gc": "off while timed, run between looks", "planned_looks": looks}
     conditions["load_before"] = _machine_load()
@@ -228,7 +229,7 @@ def measure_latency(
                 times[:done],
                 p99_max=objective,
                 errors=failed[:done],
-                looks=len(LOOKS),
+                looks=len(looks),
                 confidence=confidence,
                 conditions=conditions,
             )

@@ -29,6 +29,7 @@ from pytest_mlgates.stats import (
 )
 from pytest_mlgates.stats.calibration import folded_mean
 from pytest_mlgates.stats.interval import check_confidence, z_quantile
+from pytest_mlgates.stats.tail import planned_looks
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -262,7 +263,8 @@ def _calibration(problem: Problem, y_pred: Any, rules: Mapping[str, Any], reach:
 def _latency(rules: Mapping[str, Any], confidence: float, power: float) -> PlanRow:
     objective = float(rules.get("p99_max", rules.get("p99_max_ms", 200.0) / 1e3))
     first = int(rules.get("calls", LOOKS[0]))
-    alpha = (1 - confidence) / len(LOOKS)
+    looks = planned_looks(first, int(rules.get("max_calls", LOOKS[-1])))
+    alpha = (1 - confidence) / len(looks)
     needed = next(n for n in range(1, 100_000) if share_bounds(0, n, 1 - alpha)[1] <= 0.01)
 
     def smallest_share(calls: int) -> float:
@@ -274,9 +276,9 @@ def _latency(rules: Mapping[str, Any], confidence: float, power: float) -> PlanR
             raise NotEnough(f"{calls:,} calls are too few to plan a p99")
         return float(shares[int(strong.argmax())])
 
-    now, most = smallest_share(first), smallest_share(first * 16)
+    now, most = smallest_share(first), smallest_share(looks[-1])
     words = (
-        f"fails when {100 * now:.2g} % of calls exceed {1e3 * objective:g} ms ({100 * most:.2g} % by {first * 16:,} calls);"
+        f"fails when {100 * now:.2g} % of calls exceed {1e3 * objective:g} ms ({100 * most:.2g} % by {looks[-1]:,} calls);"
         f" a fast model passes on {needed:,} calls"
     )
-    return PlanRow("latency", "share of calls over the objective (1 % allowed)", first, now, 0.01, needed, first * 16, words)
+    return PlanRow("latency", "share of calls over the objective (1 % allowed)", first, now, 0.01, needed, looks[-1], words)

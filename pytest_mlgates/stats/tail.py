@@ -17,6 +17,11 @@ _RUNS = 5  # runs from which their mean length is believed
 _HEADROOM = (2.5, 4.0)  # distance from the objective, as a factor, with no and with one slow call seen
 
 
+def planned_looks(calls: int, max_calls: int) -> list[int]:
+    """Calls after which the measurement is looked at: ``calls``, and twice as many each time up to ``max_calls``, at most five."""
+    return [n for n in (calls << i for i in range(len(LOOKS))) if n <= max(max_calls, calls)]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class TailShare:
     """Share of calls over the objective, with one-sided bounds.

@@ -1,6 +1,7 @@
 """Gate 4: the share of slow calls is bounded, bursts count for less, and the measurement controls itself."""
 
 import gc
+import math
 
 import numpy as np
 import pytest
@@ -101,6 +102,15 @@ def test_measuring_stops_at_the_first_look_that_settles():
     assert found.verdict is Verdict.PASS
     assert found.n == 1000
     assert found.details["conditions"]["looks_taken"] == 1
+
+
+@pytest.mark.parametrize(
+    ("calls", "max_calls", "looks"), [(300, 300, 1), (300, 600, 2), (300, 500, 1), (1000, 16_000, 5), (300, 10**6, 5)]
+)
+def test_the_error_is_shared_among_the_looks_that_are_planned(calls, max_calls, looks):
+    found = measured(Clock(lambda i: 0.010), calls=calls, max_calls=max_calls)
+    assert found.details["share_over"]["alpha"] == pytest.approx(0.05 / looks)
+    assert (found.verdict is Verdict.PASS) == (found.n > math.log(0.05 / looks) / math.log(0.99))
 
 
 def test_measuring_goes_on_until_settled():
