@@ -116,16 +116,18 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from pytest_mlgates import fixtures
     from pytest_mlgates.errors import MlgatesError
+    from pytest_mlgates.garbage import rare_collections
     from pytest_mlgates.session import GateRun
 
     try:
-        config.stash[RUN] = GateRun.start(
-            names=_names(options, os.environ),
-            specs=options.get("model_version") or [v for v in [os.environ.get("MODEL_VERSION", "")] if v],
-            settings_path=options.get("mlgates_settings"),
-            endpoint_uri=options.get("mlgates_endpoint_uri") or "",
-            resolved=getattr(config, "workerinput", {}).get("mlgates_targets"),
-        )
+        with rare_collections():
+            config.stash[RUN] = GateRun.start(
+                names=_names(options, os.environ),
+                specs=options.get("model_version") or [v for v in [os.environ.get("MODEL_VERSION", "")] if v],
+                settings_path=options.get("mlgates_settings"),
+                endpoint_uri=options.get("mlgates_endpoint_uri") or "",
+                resolved=getattr(config, "workerinput", {}).get("mlgates_targets"),
+            )
     except MlgatesError as error:
         raise _usage(error) from None
     config.stash[RUN].drift = bool(options.get("mlgates_drift"))

@@ -22,6 +22,7 @@ from pytest_mlgates.alerts.inbox import Inbox
 from pytest_mlgates.alerts.receiver import Receiver
 from pytest_mlgates.alerts.runner import Runner
 from pytest_mlgates.errors import ExtraMissing, MlgatesError, UsageProblem
+from pytest_mlgates.garbage import usual_collections
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +86,7 @@ def serve(settings: Settings, *, host: str, port: int, env: Mapping[str, str] | 
     )
     _take_descriptors()
     logging.getLogger("mlgates.alerts").info("receiving on http://%s:%d/alerts", host, listener.getsockname()[1])
+    usual_collections()
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -85,11 +85,12 @@ def cli(context: click.Context, settings_path: str | None) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code. Our own errors are one line on stderr, never a traceback."""
+    from pytest_mlgates.garbage import rare_collections
     from pytest_mlgates.redaction import redacting
     from pytest_mlgates.wiring import limit_threads
 
     limit_threads()
-    with redacting():
+    with redacting(), rare_collections():
         return _run(argv)
 
 

@@ -11,6 +11,7 @@ import click
 
 from pytest_mlgates.cli.say import say
 from pytest_mlgates.errors import EXIT_FAILED, EXIT_OK, MlgatesError, UsageProblem
+from pytest_mlgates.garbage import usual_collections
 from pytest_mlgates.report.text import json_text
 from pytest_mlgates.wiring import Project
 
@@ -47,6 +48,7 @@ def evaluate(context: click.Context, every: str | None, as_json: bool) -> int:
         _print_report(report, as_json=as_json)
         return EXIT_FAILED if report.failed or report.problems else EXIT_OK
     period = _seconds(every)
+    usual_collections()
     while True:
         due = time.monotonic() + period
         try:

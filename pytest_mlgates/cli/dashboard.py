@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import click
 
 from pytest_mlgates.errors import EXIT_OK, EvidenceInvalid, MlgatesError, ModelNotFound, UsageProblem
+from pytest_mlgates.garbage import usual_collections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +53,7 @@ def dashboard(context: click.Context, out: Path | None, port: int, days: int, *,
     except OSError as error:
         raise UsageProblem(f"cannot listen on 127.0.0.1:{port}: {error.strerror}; choose another --port") from None
     click.echo(f"serving http://127.0.0.1:{server.server_address[1]}/ and /report/NAME/VERSION until Ctrl-C")
+    usual_collections()
     try:
         server.serve_forever()
     except KeyboardInterrupt:

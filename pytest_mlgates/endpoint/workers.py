@@ -25,6 +25,7 @@ from gunicorn.workers.gasgi import ASGIWorker
 from pytest_mlgates.endpoint.metrics import MAX_WORKERS, Metrics
 from pytest_mlgates.endpoint.protocol import Connection
 from pytest_mlgates.endpoint.routes import RoutesFile, replace_json
+from pytest_mlgates.garbage import rare_collections, usual_collections
 
 REQUEST_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 4000
@@ -132,7 +133,9 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
         Worker.max_connections = max(min(MAX_CONNECTIONS, _open_files() - _OWN_FILES), 1)
 
     def load(self) -> Any:
-        app = self._make_app()
+        with rare_collections():
+            app = self._make_app()
+        usual_collections()  # the workers inherit it
         gc.collect()
         gc.freeze()  # what is here stays out of the workers' collections, whose marks would unshare its pages
         _give_back_memory()

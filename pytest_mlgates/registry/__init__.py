@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Iterator
-
-
-@contextlib.contextmanager
-def rare_collections() -> Iterator[None]:
-    """Collect garbage rarely while MLflow and its SQL stores are imported.
-
-    What an import makes stays, and looking through it time and again was a quarter of the import's CPU time.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(100_000, 50, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def _keep_pyspark_from_ending_the_process() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_mlgates.errors import ModelUnusable, nearest
+from pytest_mlgates.garbage import rare_collections
 from pytest_mlgates.ports import Column
 from pytest_mlgates.registry.quiet import mlflow, one_line, quiet
 
@@ -72,7 +73,7 @@ class MlflowPredictor:
 def load_folder(folder: Path, label: str) -> MlflowPredictor:
     """Load a logged model from its folder. Raises ModelUnusable."""
     try:
-        with quiet():
+        with quiet(), rare_collections():
             return MlflowPredictor(mlflow.pyfunc.load_model(str(folder)), label)
     except Exception as error:  # unpickling may raise anything
         raise ModelUnusable(f"{label}: cannot be loaded: {type(error).__name__}: {one_line(error)}") from error

@@ -14,7 +14,7 @@ os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # keeps a lock file of 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "25")
 
-from pytest_mlgates.registry import rare_collections
+from pytest_mlgates.garbage import rare_collections
 
 with rare_collections(), warnings.catch_warnings():  # MLflow warns while it is imported: fatal where -W error is set
     warnings.simplefilter("ignore")

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pytest_mlgates.errors import ModelNotFound, ModelUnusable, RegistryUnavailable
+from pytest_mlgates.garbage import rare_collections
 from pytest_mlgates.ports import ModelVersion, RunInfo
-from pytest_mlgates.registry import rare_collections
 from pytest_mlgates.registry.predictor import MlflowPredictor, load_folder
 from pytest_mlgates.registry.quiet import MlflowClient, MlflowException, get_artifact_repository, mlflow, one_line, quiet
 

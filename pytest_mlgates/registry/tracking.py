@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_mlgates.errors import RegistryUnavailable
+from pytest_mlgates.garbage import rare_collections
 from pytest_mlgates.ports import Column
-from pytest_mlgates.registry import rare_collections
 from pytest_mlgates.registry.quiet import MlflowClient, MlflowException, mlflow  # first: it says how MLflow is imported
 
 with rare_collections():
