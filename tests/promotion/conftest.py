@@ -5,17 +5,45 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mlgates.registry.store import MlflowRegistry
-
 from .world import World
+
+Template = Callable[[str, Callable[[World], None]], World]
 
 
 @pytest.fixture(scope="session")
-def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with all its migrations, made once: they take seconds."""
-    path = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    MlflowRegistry(f"sqlite:///{path}", create=True).names()
-    return path
+def empty_registry(migrated: Path) -> Path:
+    """An MLflow database with all its migrations."""
+    return migrated
+
+
+@pytest.fixture(scope="session")
+def template(made_once: Callable[..., Path], empty_registry: Path) -> Template:
+    """``template(name, fill)``: a world that is filled once a run. To be copied, its model files and evidence left as they are."""
+
+    def make(name: str, fill: Callable[[World], None]) -> World:
+        def build(folder: Path) -> None:
+            world = World.make(folder / "project", empty_registry)
+            fill(world)
+            assert world.problems() == []
+
+        folder = made_once(f"world-{name}", build) / "project"
+        return World(folder, f"sqlite:///{folder / 'mlflow.db'}")
+
+    return make
+
+
+@pytest.fixture
+def one_up(template: Template, tmp_path: Path) -> World:
+    """v1 is Production, v2 in Staging, v3 in no stage; all have evidence."""
+
+    def fill(world: World) -> None:
+        for _ in range(3):
+            world.add_version()
+        world.promote("1", "Staging")
+        world.hotfix("1")
+        world.promote("2", "Staging")
+
+    return template("one-up", fill).copy(tmp_path / "project")
 
 
 @pytest.fixture

@@ -32,43 +32,32 @@ def at(offset: str, world: World, *words: str) -> subprocess.CompletedProcess[st
     )  # fmt: skip
 
 
-@pytest.fixture
-def staged(world: World) -> World:
-    """v1 was judged and is Production; v2 is in Staging; v3 was judged too."""
-    for _ in range(3):
-        world.add_version()
-    world.promote("1", "Staging")
-    world.hotfix("1")
-    world.promote("2", "Staging")
-    return world
-
-
 @pytest.mark.slow
-def test_a_clock_that_is_set_back_lets_no_evidence_from_the_future_through_and_loses_nothing(staged: World):
-    refused = at("-2d", staged, "promote", MODEL, "2", "--to", "Production", *HOTFIX)
+def test_a_clock_that_is_set_back_lets_no_evidence_from_the_future_through_and_loses_nothing(one_up: World):
+    refused = at("-2d", one_up, "promote", MODEL, "2", "--to", "Production", *HOTFIX)
     assert refused.returncode == 1
     assert "ahead of this machine's clock" in refused.stderr
     assert "set the clock right, or run: pytest" in refused.stderr
     assert refused.stderr.count("\n") == 1
-    rows = staged.audit.rows()
+    rows = one_up.audit.rows()
     assert rows[-1].event.state == "refused"
     assert rows[-1].event_time < rows[-2].event_time - dt.timedelta(days=1)
-    staged.hotfix("2")
-    verified = staged.mlgates("audit", "verify")
+    one_up.hotfix("2")
+    verified = one_up.mlgates("audit", "verify")
     assert verified.returncode == 0
     assert "the clock ran backwards" in verified.stderr
-    assert staged.stages() == {"1": "Archived", "2": "Production", "3": "None"}
-    assert staged.problems() == []
+    assert one_up.stages() == {"1": "Archived", "2": "Production", "3": "None"}
+    assert one_up.problems() == []
 
 
 @pytest.mark.slow
-def test_a_clock_that_is_ahead_makes_no_young_row_old(staged: World):
-    before = staged.audit.rows()
-    done = at("+8y", staged, "audit", "archive")
+def test_a_clock_that_is_ahead_makes_no_young_row_old(one_up: World):
+    before = one_up.audit.rows()
+    done = at("+8y", one_up, "audit", "archive")
     assert done.returncode == 4
     assert "the newest audit row is of" in done.stderr
     assert "--today YYYY-MM-DD; nothing was archived" in done.stderr
-    assert staged.audit.rows() == before
+    assert one_up.audit.rows() == before
 
 
 def test_an_audit_that_has_long_been_quiet_is_archived_by_a_clock_that_is_confirmed(world: World):
@@ -92,7 +81,7 @@ def test_an_audit_that_has_long_been_quiet_is_archived_by_a_clock_that_is_confir
 
 @pytest.mark.prove
 @pytest.mark.parametrize("offset", ["-2h", "-2d", "-2y", "+1d", "+2y", "+8y"])
-def test_every_command_under_every_clock(staged: World, offset: str):
+def test_every_command_under_every_clock(one_up: World, offset: str):
     expected = {
         ("audit", "archive"): {"-": 0, "+1d": 0, "+": 4},
         ("promote", MODEL, "2", "--to", "Production", *HOTFIX): {"-": 1, "+1d": 0, "+": 1},
@@ -104,15 +93,15 @@ def test_every_command_under_every_clock(staged: World, offset: str):
         ("audit", "verify"): {"": 0},
         ("rollback", MODEL, "--reason", "r"): {"+1d": 0, "": 1},
     }
-    before = staged.audit.rows()
+    before = one_up.audit.rows()
     for words, codes in expected.items():
-        done = at(offset, staged, *words)
+        done = at(offset, one_up, *words)
         code = next(code for prefix, code in codes.items() if offset.startswith(prefix))
         assert done.returncode == code, (words, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr
-    assert staged.audit.rows()[: len(before)] == before
-    assert staged.audit.verify().ok
-    if staged.stages()["2"] != "Production":
-        staged.hotfix("2")
-    assert staged.mlgates("audit", "verify").returncode == 0
-    assert staged.problems() == []
+    assert one_up.audit.rows()[: len(before)] == before
+    assert one_up.audit.verify().ok
+    if one_up.stages()["2"] != "Production":
+        one_up.hotfix("2")
+    assert one_up.mlgates("audit", "verify").returncode == 0
+    assert one_up.problems() == []

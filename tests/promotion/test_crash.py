@@ -17,6 +17,7 @@ import pytest
 from pytest_mlgates.services.crash import POINTS, RECOVERY_POINTS
 
 from .children import fork_server, promote_and_die, reconcile_and_die, run
+from .conftest import Template
 from .world import World
 
 PROVE = os.environ.get("MLGATES_PROVE") == "1"
@@ -24,18 +25,19 @@ TIMES = int(os.environ.get("MLGATES_PROVE_TIMES", "20")) if PROVE else 1
 BEFORE_THE_MOVE = POINTS[: POINTS.index("after-stage")]
 
 
-@pytest.fixture(scope="module")
-def half_way(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> World:
+@pytest.fixture(scope="session")
+def half_way(template: Template) -> World:
     """v1 is Production, v2 and v3 are in Staging (v3 holds the alias), v4 is in no stage."""
-    world = World.make(tmp_path_factory.mktemp("template") / "project", empty_registry)
-    for _ in range(4):
-        world.add_version()
-    world.promote("1", "Staging")
-    world.hotfix("1")
-    world.promote("2", "Staging")
-    world.promote("3", "Staging")
-    assert world.problems() == []
-    return world
+
+    def fill(world: World) -> None:
+        for _ in range(4):
+            world.add_version()
+        world.promote("1", "Staging")
+        world.hotfix("1")
+        world.promote("2", "Staging")
+        world.promote("3", "Staging")
+
+    return template("half-way", fill)
 
 
 @pytest.mark.parametrize("point", [pytest.param(p, marks=pytest.mark.prove if i % 3 else ()) for i, p in enumerate(POINTS)])

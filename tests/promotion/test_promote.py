@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from pytest_mlgates.errors import ModelNotFound, PromotionRefused, UsageProblem
 from pytest_mlgates.promotion.machine import MOVES, STAGES
 from pytest_mlgates.results import GateResult, Verdict
 
+from .conftest import Template
 from .world import ALL_PASS, MODEL, World
 
 
@@ -225,7 +227,13 @@ def test_aliases_alone_carry_the_stages_where_a_registry_has_none(make_world: Ca
 
 
 class TestRollback:
-    def make(self, world: World) -> None:
+    @pytest.fixture
+    def two_up(self, template: Template, tmp_path: Path) -> World:
+        """v2 is Production, v1 was before it."""
+        return template("two-up", self.make).copy(tmp_path / "project")
+
+    @staticmethod
+    def make(world: World) -> None:
         for version in ("1", "2"):
             world.add_version()
             world.promote(version, "Staging")
@@ -237,8 +245,8 @@ class TestRollback:
         given = {"actor": "ann", "reason": "v2 is worse", "git_sha": "abc", **options}
         return rollback(world.registry, world.audit, world.settings, MODEL, **given)
 
-    def test_it_returns_to_the_version_before(self, world: World):
-        self.make(world)
+    def test_it_returns_to_the_version_before(self, two_up: World):
+        world = two_up
         done = self.rollback(world)
         assert (done.version, done.archived, done.waived) == ("1", ("2",), ())
         assert world.stages() == {"1": "Production", "2": "Archived"}
@@ -246,8 +254,8 @@ class TestRollback:
         assert self.rollback(world).version == "2"
         assert world.problems() == []
 
-    def test_a_reason_lets_old_evidence_through_and_the_audit_says_so(self, world: World):
-        self.make(world)
+    def test_a_reason_lets_old_evidence_through_and_the_audit_says_so(self, two_up: World):
+        world = two_up
         later = dt.datetime.now(dt.UTC) + dt.timedelta(days=90)
         done = self.rollback(world, now=lambda: later)
         assert "90.0 days old" in done.waived[0]
@@ -268,8 +276,8 @@ class TestRollback:
             self.rollback(world)
         assert world.states()[-1] == "refused"
 
-    def test_no_reason_is_asked_for_while_the_evidence_holds(self, world: World):
-        self.make(world)
+    def test_no_reason_is_asked_for_while_the_evidence_holds(self, two_up: World):
+        world = two_up
         done = self.rollback(world, reason="")
         assert (done.version, done.waived) == ("1", ())
         assert "its evidence still holds" in world.audit.rows()[-2].event.rationale
@@ -278,8 +286,8 @@ class TestRollback:
             self.rollback(world, reason="", now=lambda: later)
         assert self.rollback(world, now=lambda: later).version == "2"
 
-    def test_an_archived_version_that_never_was_production_is_no_rollback(self, world: World):
-        self.make(world)
+    def test_an_archived_version_that_never_was_production_is_no_rollback(self, two_up: World):
+        world = two_up
         world.add_version()
         world.promote("3", "Archived")
         assert "never been Production" in refused(world, "3", "Production", hotfix=True, approver="bob")

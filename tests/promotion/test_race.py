@@ -16,6 +16,7 @@ import pytest
 from pytest_mlgates.services.lease import open_intent
 
 from .children import fork_server, start_together
+from .conftest import Template
 from .servers import MlflowServer, Postgres
 from .world import MODEL, World
 
@@ -51,11 +52,9 @@ def race(world: World, name: str = MODEL, versions: list[str] = VERSIONS) -> Non
     assert world.problems(name) == []
 
 
-@pytest.fixture(scope="module")
-def eight_staged(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> World:
-    world = World.make(tmp_path_factory.mktemp("race") / "project", empty_registry)
-    staged(world)
-    return world
+@pytest.fixture(scope="session")
+def eight_staged(template: Template) -> World:
+    return template("eight-staged", staged)
 
 
 def test_eight_at_once_leave_one_production_version_on_sqlite(eight_staged: World, tmp_path: Path):

@@ -17,6 +17,7 @@ from deltalake.exceptions import DeltaError
 from pytest_mlgates.audit import GENESIS, AuditEvent, AuditLog, row_hash
 from pytest_mlgates.tables import AUDIT
 
+from .conftest import Template
 from .world import HOLDOUT, MODEL, World
 
 
@@ -143,13 +144,15 @@ def test_a_swapped_settings_file(world: World):
 
 class TestAudit:
     @pytest.fixture
-    def moved(self, world: World) -> World:
-        for version in ("1", "2", "3"):
-            world.add_version()
-            world.promote(version, "Staging")
-        world.hotfix("2")
-        assert verdict(world, "audit", "verify")[0] == 0
-        return world
+    def moved(self, template: Template, tmp_path: Path) -> World:
+        def fill(world: World) -> None:
+            for version in ("1", "2", "3"):
+                world.add_version()
+                world.promote(version, "Staging")
+            world.hotfix("2")
+            assert verdict(world, "audit", "verify")[0] == 0
+
+        return template("moved", fill).copy(tmp_path / "project")
 
     @staticmethod
     def folder(world: World) -> Path:
