@@ -18,7 +18,7 @@ from typing import Any
 from pytest_mlgates.errors import RegistryUnavailable
 from pytest_mlgates.garbage import rare_collections
 from pytest_mlgates.ports import Column
-from pytest_mlgates.registry.quiet import MlflowClient, MlflowException, mlflow  # first: it says how MLflow is imported
+from pytest_mlgates.registry.quiet import MlflowClient, MlflowException, mlflow, quiet  # first: it says how MLflow is imported
 
 with rare_collections():
     import mlflow.sklearn
@@ -170,7 +170,7 @@ class MlflowRun:
         """
         outputs = Schema([ColSpec("double", "prediction")]) if predict_method == "predict" else None
         signature = ModelSignature(Schema([ColSpec(c.type, c.name, required=c.required) for c in inputs]), outputs)
-        with _fluent(self._uri, self._run_id):
+        with quiet(), _fluent(self._uri, self._run_id):  # MLflow asks for a Spark session, whose import warns
             info = mlflow.sklearn.log_model(
                 model,
                 name="model",
