@@ -183,32 +183,36 @@ def test_count_in_is_count_out_under_load(settings, tmp_path):
 
 @pytest.mark.prove
 def test_the_log_costs_the_median_answer_less_than_5_percent(settings, tmp_path):
-    """500 requests a second to each of two servers, with and without a log, turn by turn: whatever else runs hits both alike."""
+    """500 requests a second to each of four servers of one worker, turn by turn: whatever else runs hits all alike.
+
+    With a log, without, without, with: the server that starts first was up to 15 % slower than the next, log or no log.
+    """
     rng = random.Random(0)
+    kinds = [True, False, False, True]
     took: dict[bool, list[float]] = {True: [], False: []}
     with contextlib.ExitStack() as stack:
-        servers = {
-            logging: stack.enter_context(
-                server.start(settings, model="ridge", stage="1", state=tmp_path / str(logging), log_predictions=logging)
+        servers = [
+            stack.enter_context(
+                server.start(settings, model="ridge", stage="1", state=tmp_path / str(i), log_predictions=logging, workers=1)
             )
-            for logging in took
-        }
-        connections = {}  # made once both servers are up: one that sends nothing is closed after 10 s
-        for logging, running in servers.items():
+            for i, logging in enumerate(kinds)
+        ]
+        connections = []  # made once all servers are up: one that sends nothing is closed after 10 s
+        for running in servers:
             address = (urlsplit(running.uri).hostname, urlsplit(running.uri).port)
-            connections[logging] = [stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(8)]
+            connections.append([stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(8)])
         request = b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY.encode())
         begun = time.perf_counter()
         for i in range(20_000):
             time.sleep(max(begun + i / 500 - time.perf_counter(), 0))
-            for logging in rng.sample([True, False], 2):
-                connection = connections[logging][i % 8]
+            for which in rng.sample(range(4), 4):
+                connection = connections[which][i % 8]
                 start = time.perf_counter()
                 connection.sendall(request)
                 answer = connection.recv(65_536)
-                took[logging].append(time.perf_counter() - start)
+                took[kinds[which]].append(time.perf_counter() - start)
                 assert answer.startswith(b"HTTP/1.1 200")
-    p50 = {logging: statistics.median(seconds[500:]) * 1e3 for logging, seconds in took.items()}
+    p50 = {logging: statistics.median(seconds[1000:]) * 1e3 for logging, seconds in took.items()}
     print(f"\np50 with the log {p50[True]:.4f} ms, without {p50[False]:.4f} ms: {p50[True] / p50[False] - 1:+.1%}")
     assert p50[True] < 1.05 * p50[False]
 
