@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pyarrow as pa
 
 FACT = "lh_gold.fact_daily_slot_revenue"
@@ -18,6 +20,8 @@ PREDICTION_LOG = "lh_gold.ml_prediction_log"
 ALERTS = "lh_gold.ml_alerts"
 COST = "lh_gold.ml_cost"
 REFERENCE_DISTRIBUTION = "lh_gold.reference_distribution"
+TABLE_VERSION = re.compile(r"[0-9]{1,18}")
+"""What may stand behind the ``@`` of a pinned table: Delta counts versions in 64 bits."""
 REFERENCE_KEYS = ("model_name", "model_version", "run_id", "created_at")
 
 _time = pa.timestamp("us", tz="UTC")

@@ -22,6 +22,7 @@ from pytest_mlgates import __version__, filedigests
 from pytest_mlgates.errors import DataUnusable, ModelNotFound, ModelUnusable, nearest
 from pytest_mlgates.rows import row_keys, table_digest
 from pytest_mlgates.services.select import version_at
+from pytest_mlgates.tables import TABLE_VERSION
 
 if TYPE_CHECKING:
     from pytest_mlgates.config import ModelSettings, Settings
@@ -90,7 +91,7 @@ def load_holdout(store: TableStore, settings: ModelSettings, folder: Path) -> Ho
         files = {Path(source).name: filedigests.digest(folder / source)}
     else:
         table, _, pinned = source.partition("@")
-        if pinned and not pinned.isdecimal():
+        if pinned and not TABLE_VERSION.fullmatch(pinned):
             raise DataUnusable(f"holdout {source!r}: {pinned!r} is not a table version; write {table}@3, say, or {table} alone")
         version = int(pinned) if pinned else store.version(table)
         frame = store.read(table, version=version).to_pandas()

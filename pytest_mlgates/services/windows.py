@@ -21,7 +21,7 @@ from pytest_mlgates.drift.columns import microseconds
 from pytest_mlgates.drift.stored import ARTIFACT, ReferenceDistribution
 from pytest_mlgates.errors import DataUnusable, LakehouseError, UsageProblem, nearest
 from pytest_mlgates.services.drift_records import quoted
-from pytest_mlgates.tables import REFERENCE_DISTRIBUTION
+from pytest_mlgates.tables import REFERENCE_DISTRIBUTION, TABLE_VERSION
 
 if TYPE_CHECKING:
     from pytest_mlgates.config import Drift
@@ -244,7 +244,7 @@ def _named(store: TableStore, name: str, settings: Drift, columns: Sequence[str]
             raise DataUnusable(f"window file {path} cannot be read as Parquet: {' '.join(str(error).split())}") from error
     else:
         table, _, pinned = name.partition("@")
-        if "." not in table or (pinned and not pinned.isdecimal()):
+        if "." not in table or (pinned and not TABLE_VERSION.fullmatch(pinned)):
             raise UsageProblem(f"window {name!r}: write days (90d), a .parquet path, schema.table or schema.table@VERSION")
         try:
             rows = store.read(table, version=int(pinned) if pinned else None)

@@ -6,9 +6,11 @@ import pyarrow as pa
 import pytest
 
 from pytest_mlgates import tables
-from pytest_mlgates.errors import LakehouseError, WriteConflict
+from pytest_mlgates.config import ModelSettings
+from pytest_mlgates.errors import DataUnusable, LakehouseError, WriteConflict
 from pytest_mlgates.lakehouse import Lakehouse
 from pytest_mlgates.rows import row_keys, table_digest
+from pytest_mlgates.services.evaluate import load_holdout
 
 SCHEMA = pa.schema([("n", pa.int64()), ("text", pa.string())])
 
@@ -87,3 +89,11 @@ def test_a_digest_is_of_the_rows_not_of_their_order():
     assert table_digest(frame) == table_digest(frame.iloc[::-1].reset_index(drop=True)[["b", "a"]])
     assert table_digest(frame) != table_digest(frame.assign(a=[1, 2, 4]))
     assert row_keys(frame)[0] == row_keys(frame.iloc[[0]])[0]
+
+
+@pytest.mark.parametrize("pinned", ["x", "²", "-1", "9" * 5000])
+def test_what_no_table_can_have_as_its_version_is_refused_before_it_is_read(lakehouse, tmp_path, pinned):
+    lakehouse.create("lh_gold.t", SCHEMA)
+    settings = ModelSettings(task="regression", target="n", holdout=f"lh_gold.t@{pinned}")
+    with pytest.raises(DataUnusable, match="is not a table version"):
+        load_holdout(lakehouse, settings, tmp_path)
